@@ -1,0 +1,114 @@
+"""Parts that several kinds share."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, core_schema
+
+from lepton_workloads.contract.base import Record
+
+DEFAULT_CLAIM = "lepton-store"
+
+QUANTITY_PATTERN = r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti|P|Pi|E|Ei)?$"
+
+
+class _QuantitySchema:
+    """A Kubernetes quantity: a number or text such as 500m or 2Gi; kept as text."""
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, _source: Any, _handler: Any) -> CoreSchema:
+        return core_schema.no_info_before_validator_function(
+            str, core_schema.str_schema(pattern=QUANTITY_PATTERN)
+        )
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, _schema: CoreSchema, _handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        return {
+            "x-kubernetes-int-or-string": True,
+            "anyOf": [{"type": "integer"}, {"type": "string"}],
+            "pattern": QUANTITY_PATTERN,
+            "maxLength": 32,
+        }
+
+
+Quantity = Annotated[str, _QuantitySchema]
+
+Name = Annotated[str, Field(min_length=1, max_length=253)]
+
+StartupDeadline = Annotated[
+    int,
+    Field(
+        ge=1,
+        le=86_400,
+        description="Seconds that a fault which may cure itself (image not there yet, no node fits, missing claim) "
+        "counts as Reconciling; after that it is Stalled, and un-stalls when cured.",
+    ),
+]
+
+
+class Storage(Record):
+    """Where prepared data and model versions are kept."""
+
+    claim_name: Annotated[
+        str,
+        Field(
+            min_length=1,
+            max_length=253,
+            description="PersistentVolumeClaim in the same namespace. The operator creates `lepton-store` when it is "
+            "missing; any other claim is yours to create. It is never deleted.",
+        ),
+    ] = DEFAULT_CLAIM
+
+
+class Resources(Record):
+    """Resources of each container, as in a pod."""
+
+    requests: Annotated[
+        dict[str, Quantity] | None,
+        Field(max_length=16, description="Guaranteed amounts by resource name, for example cpu: 500m."),
+    ] = None
+    limits: Annotated[
+        dict[str, Quantity] | None,
+        Field(max_length=16, description="Upper limits by resource name, for example memory: 2Gi."),
+    ] = None
+
+
+class Condition(Record):
+    """One aspect of the state, as Kubernetes' metav1.Condition."""
+
+    type: Annotated[str, Field(max_length=64, description="Name of the aspect.")]
+    status: Annotated[
+        Literal["True", "False", "Unknown"], Field(description="Whether it holds.")
+    ]
+    reason: Annotated[str, Field(max_length=64, description="Why, as one word.")]
+    message: Annotated[
+        str, Field(max_length=4096, description="Why, as a sentence that a person can act on.")
+    ]
+    last_transition_time: Annotated[
+        str, Field(json_schema_extra={"format": "date-time"}, description="When status last flipped.")
+    ]
+    observed_generation: Annotated[
+        int, Field(description="Generation of the spec this was computed from.")
+    ]
+
+
+class Status(Record):
+    """What all three kinds report."""
+
+    observed_generation: Annotated[
+        int, Field(description="Generation of the spec that this status answers; -1 before the first visit.")
+    ] = -1
+    conditions: Annotated[
+        list[Condition] | None,
+        Field(
+            max_length=16,
+            description="Aspects of the state; all types of the kind are present from the first visit.",
+            json_schema_extra={
+                "x-kubernetes-list-type": "map",
+                "x-kubernetes-list-map-keys": ["type"],
+            },
+        ),
+    ] = None

@@ -1,0 +1,138 @@
+"""LeptonModel: which model version is served, and how."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from lepton_operator.api.common import Name, Resources, StartupDeadline, Status
+from lepton_operator.api.kind import AGE, Column, Kind, condition_column
+from lepton_workloads.contract.base import Record
+
+
+class TrainingJobReference(Record):
+    """A LeptonTrainingJob of the same namespace."""
+
+    name: Annotated[Name, Field(description="Name of a LeptonTrainingJob in the same namespace.")]
+
+
+class ModelSource(Record):
+    """Where the version comes from: exactly one of trainingJob and uri."""
+
+    training_job: Annotated[
+        TrainingJobReference | None,
+        Field(description="The version that a training job made; the model waits until it has succeeded."),
+    ] = None
+    uri: Annotated[
+        str | None,
+        Field(
+            max_length=2048,
+            description="pvc://CLAIM/PATH (a folder with SHA256SUMS) or http(s)://HOST/FILE.tar.gz (that folder, packed).",
+        ),
+    ] = None
+    sha256: Annotated[
+        str | None,
+        Field(
+            max_length=64,
+            description="For http(s): sha256 of the archive, required. For pvc: sha256 of the folder's SHA256SUMS.",
+        ),
+    ] = None
+
+    cel_rules = (
+        (
+            "has(self.trainingJob) != has(self.uri)",
+            "set exactly one of source.trainingJob and source.uri, for example source: {trainingJob: {name: digits-cnn}}",
+        ),
+        (
+            "!has(self.uri) || self.uri.matches('^pvc://[a-z0-9]([-.a-z0-9]*[a-z0-9])?(/.*)?$')"
+            " || self.uri.matches('^https?://[^/ ]+/[^ ]+$')",
+            "uri must be pvc://CLAIM/PATH, http://HOST/FILE.tar.gz or https://HOST/FILE.tar.gz",
+        ),
+        (
+            "!has(self.uri) || !self.uri.contains('/../') && !self.uri.endsWith('/..')",
+            "uri must not hold '..'",
+        ),
+        (
+            "!has(self.uri) || !self.uri.startsWith('http') || has(self.sha256)",
+            "an http(s) uri needs sha256: write the sha256 of the archive, as sha256sum prints it",
+        ),
+        (
+            "!has(self.sha256) || self.sha256.matches('^[0-9a-f]{64}$')",
+            "sha256 must be 64 lower-case hexadecimal digits, as sha256sum prints it",
+        ),
+        (
+            "!has(self.sha256) || has(self.uri)",
+            "sha256 goes with uri; a training job's version has its own checksums",
+        ),
+    )
+
+
+class ModelSpec(Record):
+    """The wanted service. A change of the version rolls out without a gap."""
+
+    source: Annotated[ModelSource, Field(description="Where the version comes from.")]
+    replicas: Annotated[
+        int, Field(ge=0, le=1000, description="Pods that answer; 0 stops serving and keeps the rest.")
+    ] = 1
+    resources: Annotated[Resources, Field(description="Resources of each server.")] = Resources(
+        requests={"cpu": "100m", "memory": "128Mi"}
+    )
+    startup_deadline_seconds: StartupDeadline = 600
+
+
+class ModelArtifact(Record):
+    """The version, pinned: it is kept when the training job is deleted."""
+
+    digest: Annotated[
+        str | None, Field(max_length=64, description="sha256 of the artifact's SHA256SUMS, or of the archive.")
+    ] = None
+    claim_name: Annotated[str | None, Field(max_length=253, description="Claim that holds it.")] = None
+    path: Annotated[str | None, Field(max_length=2048, description="Folder on the claim.")] = None
+    uri: Annotated[str | None, Field(max_length=2048, description="Address it is fetched from.")] = None
+    training_job: Annotated[str | None, Field(max_length=253, description="Training job that made it.")] = None
+    training_job_uid: Annotated[str | None, Field(max_length=64, description="uid of that job.")] = None
+
+
+class ModelStatus(Status):
+    """The state of the service."""
+
+    version: Annotated[
+        str | None, Field(max_length=12, description="First 12 digits of the wanted version's digest.")
+    ] = None
+    artifact: Annotated[ModelArtifact | None, Field(description="The wanted version, pinned.")] = None
+    accuracy: Annotated[float | None, Field(description="Accuracy of the version on its test split.")] = None
+    url: Annotated[str | None, Field(max_length=253, description="Address of the service in the cluster.")] = None
+    replicas: Annotated[int | None, Field(description="Pods there are, of any version.")] = None
+    updated_replicas: Annotated[int | None, Field(description="Pods of the wanted version.")] = None
+    ready_replicas: Annotated[int | None, Field(description="Pods that answer, of any version.")] = None
+    replicas_ready: Annotated[
+        str | None, Field(max_length=16, description="Ready of wanted pods, for example 2/2.")
+    ] = None
+    selector: Annotated[
+        str | None, Field(max_length=253, description="Label selector of the pods, for the scale subresource.")
+    ] = None
+    waiting_since: Annotated[
+        str | None,
+        Field(json_schema_extra={"format": "date-time"}, description="When the current waiting or rollout began."),
+    ] = None
+
+
+MODEL = Kind(
+    name="LeptonModel",
+    plural="leptonmodels",
+    singular="leptonmodel",
+    short="lm",
+    description="A model version, served: predictions over HTTP, rolled forward without a gap.",
+    spec=ModelSpec,
+    status=ModelStatus,
+    columns=(
+        condition_column("Ready", "Ready", "status", "Whether exactly the wanted version is up."),
+        condition_column("Reason", "Ready", "reason", "Why."),
+        Column("Version", "string", ".status.version", "The wanted version."),
+        Column("Replicas", "string", ".status.replicasReady", "Ready of wanted pods."),
+        Column("Accuracy", "number", ".status.accuracy", "Accuracy on the test split."),
+        Column("URL", "string", ".status.url", "Address in the cluster."),
+        AGE,
+        Column("Digest", "string", ".status.artifact.digest", "The wanted version, whole.", 1),
+    ),
+    scalable=True,
+)

@@ -1,0 +1,4 @@
+"""Builders: (spec, context) -> child manifests, nothing else; one file per child.
+
+Manifests carry neither namespace nor owner references: `apply.py` adds both.
+"""

@@ -1,0 +1,101 @@
+"""What all of Lepton's pods have in common: the Pod Security Standard "restricted", no API token, a small /tmp."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from lepton_operator.api.common import Resources
+from lepton_operator.decide.context import Context
+from lepton_operator.desired.quantity import canonical_resources, threads
+from lepton_workloads.contract.base import Record
+from lepton_workloads.contract.tasks import POD_NAME_ENV, POD_UID_ENV, SCRATCH_DIR, TASK_ENV, THREADS_ENV
+
+UID = 65532
+SCRATCH_SIZE = "1Gi"
+
+Manifest = dict[str, Any]
+
+
+def container(
+    name: str,
+    image: str,
+    module: str,
+    task: Record,
+    resources: Resources,
+    context: Context,
+    mounts: Sequence[Manifest],
+) -> Manifest:
+    """A container that runs a workload module with its task."""
+    out: Manifest = {
+        "name": name,
+        "image": image,
+        "imagePullPolicy": context.image_pull_policy,
+        "command": ["python", "-m", f"lepton_workloads.{module}"],
+        "env": [
+            {"name": TASK_ENV, "value": task.to_json()},
+            {"name": THREADS_ENV, "value": str(threads(resources))},
+            _field_env(POD_NAME_ENV, "metadata.name"),
+            _field_env(POD_UID_ENV, "metadata.uid"),
+        ],
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "volumeMounts": [*mounts, {"name": "scratch", "mountPath": str(SCRATCH_DIR)}],
+    }
+    if amounts := canonical_resources(resources):
+        out["resources"] = amounts
+    return out
+
+
+def _field_env(name: str, path: str) -> Manifest:
+    return {"name": name, "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": path}}}
+
+
+def pod_spec(
+    containers: Sequence[Manifest],
+    volumes: Sequence[Manifest],
+    *,
+    init_containers: Sequence[Manifest] = (),
+    restart_policy: str,
+    grace_seconds: int,
+) -> Manifest:
+    """A pod's spec around the given containers."""
+    spec: Manifest = {
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "restartPolicy": restart_policy,
+        "terminationGracePeriodSeconds": grace_seconds,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": UID,
+            "runAsGroup": UID,
+            "fsGroup": UID,
+            "fsGroupChangePolicy": "OnRootMismatch",
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": list(containers),
+        "volumes": [*volumes, {"name": "scratch", "emptyDir": {"sizeLimit": SCRATCH_SIZE}}],
+    }
+    if init_containers:
+        spec["initContainers"] = list(init_containers)
+    return spec
+
+
+def claim_volume(name: str, claim: str, read_only: bool = False) -> Manifest:
+    """A volume on a PersistentVolumeClaim."""
+    source: Manifest = {"claimName": claim}
+    if read_only:
+        source["readOnly"] = True
+    return {"name": name, "persistentVolumeClaim": source}
+
+
+def mount(volume: str, path: Any, sub_path: str | None = None, read_only: bool = False) -> Manifest:
+    """A mount of a volume, or of one folder of it."""
+    out: Manifest = {"name": volume, "mountPath": str(path)}
+    if sub_path:
+        out["subPath"] = sub_path
+    if read_only:
+        out["readOnly"] = True
+    return out
