@@ -70,7 +70,7 @@ def build(cache: Path, names: list[str]) -> None:
             for image in missing:
                 engine.build(image)
                 export(engine, image, cache)
-            engine.forget({image.reference for image in recipe.images()})
+                engine.forget_older(image)
         for image in wanted:
             archive = image.archive(cache)
             archive.touch()

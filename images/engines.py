@@ -29,8 +29,8 @@ class Engine(Protocol):
     def build(self, image: recipe.Image) -> None: ...
     def save(self, image: recipe.Image, archive: Path) -> None: ...
     def push(self, image: recipe.Image, target: str) -> None: ...
-    def forget(self, references: set[str]) -> None:
-        """Removes all images of this project but these."""
+    def forget_older(self, image: recipe.Image) -> None:
+        """Removes earlier builds of this image; the layers that it shares with them stay."""
 
 
 def choose(cache: Path) -> Engine:
@@ -58,7 +58,7 @@ class Docker:
         call(["docker", "tag", image.reference, target])
         call(["docker", "push", target])
 
-    def forget(self, references: set[str]) -> None:
+    def forget_older(self, image: recipe.Image) -> None:
         """Nothing: a user's Docker is tidied by its user."""
 
 
@@ -132,15 +132,16 @@ class Buildah:
     def push(self, image: recipe.Image, target: str) -> None:
         self.buildah("push", image.reference, f"docker://{target}")
 
-    def forget(self, references: set[str]) -> None:
-        keep = references | {self.base}
+    def forget_older(self, image: recipe.Image) -> None:
         listed = subprocess.run(
             ["buildah", *self.options, "images", "--format", "{{.Name}}:{{.Tag}}"],
             capture_output=True,
             text=True,
             check=True,
         )
-        for reference in set(listed.stdout.split()) - keep - {"<none>:<none>"}:
+        repository = image.reference.partition(":")[0]
+        older = {line for line in listed.stdout.split() if line.startswith(f"{repository}:")}
+        for reference in older - {image.reference}:
             self.buildah("rmi", reference)
 
     def buildah(self, command: str, *arguments: str) -> None:

@@ -1,0 +1,109 @@
+# Lepton: everything that a person or a machine runs here starts with make. `make` alone lists it.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# A kubeconfig that merely is exported is never used: it may be a production cluster's.
+unexport KUBECONFIG
+
+PYTHON ?= python3.11
+NODES ?= 1
+CLUSTER ?= local
+CONTEXT ?=
+REGISTRY ?=
+PULL_POLICY ?=
+
+VENV := .venv
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.installed-$(shell cat requirements/dev.txt pyproject.toml | sha256sum | cut -c1-12)
+CLUSTER_DIR := $(CURDIR)/.cluster
+CLUSTER_TOOL := $(PY) tests/cluster/cli.py
+IMAGES_TOOL := $(PY) images/build.py
+
+.PHONY: help
+help:
+	@printf 'Lepton: data, training and serving on Kubernetes, from three manifests.\n\n'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@printf '\nVariables:\n'
+	@printf '  %-26s %s\n' \
+	  'NODES=1|2' 'nodes of the local cluster' \
+	  'CLUSTER=local|existing' 'the local cluster, or one that you have' \
+	  'CONTEXT=NAME' 'with CLUSTER=existing: the context in your kubeconfig' \
+	  'REGISTRY=HOST/PATH' 'with CLUSTER=existing: where your cluster pulls images from' \
+	  'PULL_POLICY=POLICY' 'with CLUSTER=existing: imagePullPolicy of the pods'
+
+.PHONY: demo
+demo: needed $(STAMP)  ## train a network on real pictures and ask it, on a real Kubernetes
+ifeq ($(CLUSTER),existing)
+	@test -n "$(CONTEXT)" || { echo 'Say which cluster: make demo CLUSTER=existing CONTEXT=<name> (kubectl config get-contexts lists them)'; exit 2; }
+	@$(if $(REGISTRY),$(IMAGES_TOOL) push --registry "$(REGISTRY)",$(IMAGES_TOOL) build)
+	@$(PY) examples/run_demo.py --cluster existing --context "$(CONTEXT)" --registry "$(REGISTRY)" --pull-policy "$(PULL_POLICY)"
+else
+	@scripts/build-side-by-side.sh
+	@$(PY) examples/run_demo.py --cluster local --dir "$(CLUSTER_DIR)" --nodes $(NODES)
+endif
+
+.PHONY: test
+test: needed $(STAMP)  ## run every check and every test, on a cluster of its own
+	@scripts/test.sh
+
+.PHONY: unit
+unit: $(STAMP)  ## run the unit tests (seconds, needs no cluster)
+	@$(PY) -m pytest tests/unit
+
+.PHONY: verify
+verify: $(STAMP)  ## lint, format, types, import contracts, generated files
+	@scripts/verify.sh
+
+.PHONY: crds
+crds: $(STAMP)  ## generate crds/ from the models
+	@$(PY) -m lepton_operator.crdgen
+
+.PHONY: format
+format: $(STAMP)  ## format the code
+	@$(VENV)/bin/ruff check --fix --quiet . ; $(VENV)/bin/ruff format --quiet .
+
+.PHONY: cluster
+cluster: needed $(STAMP)  ## start the local Kubernetes with Lepton's images in it
+	@scripts/build-side-by-side.sh
+	@$(CLUSTER_TOOL) up --dir "$(CLUSTER_DIR)" --nodes $(NODES)
+	@$(CLUSTER_TOOL) load --dir "$(CLUSTER_DIR)" $$($(IMAGES_TOOL) archives)
+	@echo 'Ready: kubectl --kubeconfig .cluster/kubeconfig get nodes'
+
+.PHONY: cluster-down
+cluster-down: $(STAMP)  ## stop the local Kubernetes and remove its state
+	@$(CLUSTER_TOOL) down --dir "$(CLUSTER_DIR)"
+
+.PHONY: images
+images: $(STAMP)  ## build the three container images (only what changed)
+	@$(IMAGES_TOOL) build
+	@$(IMAGES_TOOL) refs
+
+.PHONY: push
+push: $(STAMP)  ## build the images and push them: make push REGISTRY=HOST/PATH
+	@test -n "$(REGISTRY)" || { echo 'Say where to: make push REGISTRY=HOST/PATH'; exit 2; }
+	@$(IMAGES_TOOL) push --registry "$(REGISTRY)"
+	@$(IMAGES_TOOL) refs --registry "$(REGISTRY)"
+
+.PHONY: builtin
+builtin: $(STAMP)  ## put the built-in pictures into the cache of this machine and print where
+	@$(IMAGES_TOOL) builtin
+
+.PHONY: lock
+lock: $(STAMP)  ## resolve the dependencies of pyproject.toml again (UPGRADE=1 takes newer versions)
+	@scripts/lock.sh $(if $(UPGRADE),--upgrade)
+
+.PHONY: clean
+clean:  ## remove what was made here; the cache outside (binaries, images) stays
+	@if test -d .cluster -o -d .cluster-test; then echo 'First: make cluster-down (and the test cluster, if a test run was killed)'; fi
+	@rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	@find . -name __pycache__ -not -path './.cluster*' -prune -exec rm -rf {} +
+
+.PHONY: needed
+needed:
+	@scripts/needed.sh $(CLUSTER)
+
+# The virtual environment: every package pinned by hash. Made again only when the lock changes.
+$(STAMP):
+	@PYTHON="$(PYTHON)" scripts/venv.sh $(VENV) $@
