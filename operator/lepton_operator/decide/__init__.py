@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from lepton_operator.actions import Plan
-from lepton_operator.decide.context import Context
+from lepton_operator.context import Context
 from lepton_operator.facts import Observed
 
 Decision = Callable[[Observed, Context, float], Plan]

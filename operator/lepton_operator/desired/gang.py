@@ -1,7 +1,7 @@
 """A gang: one attempt of a training as an Indexed Job, and the headless Service its workers find each other by."""
 
 from lepton_operator.api.training_job import TrainingJobSpec
-from lepton_operator.decide.context import Context
+from lepton_operator.context import Context
 from lepton_operator.desired.owner import ATTEMPT_LABEL, Owner
 from lepton_operator.desired.pod import Manifest, claim_volume, container, mount, pod_spec
 from lepton_workloads.contract.tasks import (

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from lepton_operator.api.common import Resources
-from lepton_operator.decide.context import Context
+from lepton_operator.context import Context
 from lepton_operator.desired.quantity import canonical_resources, threads
 from lepton_workloads.contract.base import Record
 from lepton_workloads.contract.tasks import POD_NAME_ENV, POD_UID_ENV, SCRATCH_DIR, TASK_ENV, THREADS_ENV

@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 from lepton_operator.api.dataset import DatasetSpec
-from lepton_operator.decide.context import Context
+from lepton_operator.context import Context
 from lepton_operator.desired.owner import Owner
 from lepton_operator.desired.pod import Manifest, claim_volume, container, mount, pod_spec
 from lepton_workloads.contract.base import Record

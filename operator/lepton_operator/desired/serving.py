@@ -5,7 +5,7 @@ import json
 
 from lepton_operator.api.common import Resources
 from lepton_operator.api.model import ModelArtifact, ModelSpec
-from lepton_operator.decide.context import Context
+from lepton_operator.context import Context
 from lepton_operator.desired.owner import VERSION_LABEL, Owner
 from lepton_operator.desired.pod import Manifest, claim_volume, container, mount, pod_spec
 from lepton_workloads.contract.tasks import HTTP_PORT, MODEL_DIR, SOURCE_DIR, FetchTask, ServeTask

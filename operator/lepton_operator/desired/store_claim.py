@@ -1,6 +1,6 @@
 """The default store: the only child that outlives its objects."""
 
-from lepton_operator.decide.context import Context
+from lepton_operator.context import Context
 from lepton_operator.desired.owner import MANAGED_BY, MANAGER
 from lepton_operator.desired.pod import Manifest
 

@@ -1,0 +1,142 @@
+"""What the decisions of all kinds share: the spec, the waiting clock, the claims, the status around a verdict."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from lepton_operator.actions import Action, Create, Plan, Pull
+from lepton_operator.api.common import DEFAULT_CLAIM
+from lepton_operator.conditions import (
+    Extra,
+    State,
+    Verdict,
+    build_conditions,
+    seconds,
+    stall_after,
+    timestamp,
+    transition_event,
+)
+from lepton_operator.context import Context
+from lepton_operator.desired.store_claim import store_claim
+from lepton_operator.facts import Json, Observed
+from lepton_operator.faults import Fault
+from lepton_workloads.contract.outcome import Report
+
+
+@dataclass(slots=True)
+class Draft:
+    """What a decision has gathered so far; `finish` turns it into a plan."""
+
+    verdict: Verdict
+    fields: dict[str, Any]
+    """The status without observedGeneration, conditions and waitingSince; None values are dropped."""
+    actions: list[Action] = field(default_factory=list)
+    pulls: tuple[Pull, ...] = ()
+    requeue_after: float | None = None
+    extras: tuple[Extra, ...] = ()
+
+
+def finish(obj: Json, main: str, draft: Draft, deadline: float, now: float) -> Plan:
+    """Adds the waiting clock, the conditions and the Event of a transition."""
+    status = obj.get("status") or {}
+    verdict, requeue = draft.verdict, draft.requeue_after
+    waiting_since = None
+    if verdict.state is State.WAITING:
+        waiting_since = status.get("waitingSince") or timestamp(now)
+        verdict, left = stall_after(verdict, seconds(waiting_since), deadline, now)
+        requeue = soonest(requeue, left)
+    fields = draft.fields | {"waitingSince": waiting_since}
+    new = {key: value for key, value in fields.items() if value is not None}
+    new["observedGeneration"] = obj["metadata"].get("generation", 1)
+    new["conditions"] = build_conditions(obj, main, verdict, now, draft.extras)
+    events = transition_event(obj, main, verdict)
+    return Plan(
+        status=new,
+        actions=tuple(draft.actions),
+        events=events,
+        pulls=draft.pulls,
+        requeue_after=None if requeue is None else max(0.1, requeue),
+        urgent=_flips(status, new),
+    )
+
+
+def soonest(*times: float | None) -> float | None:
+    """The smallest of the given seconds, or None."""
+    return min((time for time in times if time is not None), default=None)
+
+
+def _flips(old: Json, new: Json) -> bool:
+    """True when a condition's status or reason differs: such a change is told at once."""
+
+    def heads(status: Json) -> list[tuple[str, str, str]]:
+        return [(row["type"], row["status"], row["reason"]) for row in status.get("conditions") or ()]
+
+    return heads(old) != heads(new) or old.get("observedGeneration") != new.get("observedGeneration")
+
+
+def kept(obj: Json, names: Iterable[str]) -> dict[str, Any]:
+    """The named status fields as they are."""
+    status = obj.get("status") or {}
+    return {name: status[name] for name in names if name in status}
+
+
+def waiting(fault: Fault) -> Verdict:
+    """A fault as a verdict: terminal ones stall at once, others after the startup deadline."""
+    return Verdict(State.STALLED if fault.terminal else State.WAITING, fault.reason, fault.message)
+
+
+def ensure_store(observed: Observed, claim: str, context: Context) -> list[Action]:
+    """Creates the default claim when it is missing; other claims are the user's."""
+    if claim == DEFAULT_CLAIM and claim in observed.claims and observed.claims[claim] is None:
+        return [Create(store_claim(claim, context), keep=True)]
+    return []
+
+
+def user_claims(*claims: str | None) -> list[str]:
+    """Those that the operator doesn't create."""
+    return [claim for claim in claims if claim and claim != DEFAULT_CLAIM]
+
+
+def job_condition(job: Json, kind: str) -> Json | None:
+    """The Job's condition of that type when it is True."""
+    for condition in job.get("status", {}).get("conditions") or ():
+        if condition["type"] == kind and condition["status"] == "True":
+            found: Json = condition
+            return found
+    return None
+
+
+def pods_of_job(pods: Sequence[Json], job: str) -> list[Json]:
+    """A Job's pods, oldest first."""
+    own = [pod for pod in pods if pod["metadata"].get("labels", {}).get("batch.kubernetes.io/job-name") == job]
+    return sorted(own, key=lambda pod: (pod["metadata"].get("creationTimestamp", ""), pod["metadata"]["name"]))
+
+
+def pod_index(pod: Json) -> int:
+    """Completion index of a pod of an Indexed Job."""
+    return int(pod["metadata"].get("annotations", {}).get("batch.kubernetes.io/job-completion-index", 0))
+
+
+def pulls_of(pods: Iterable[Json]) -> tuple[Pull, ...]:
+    """Reports to pull: from pods that run and have an address."""
+    return tuple(
+        Pull(pod["metadata"]["uid"], pod["metadata"]["name"], pod["status"]["podIP"])
+        for pod in pods
+        if pod.get("status", {}).get("phase") == "Running" and pod["status"].get("podIP")
+    )
+
+
+def reports_of(observed: Observed, pods: Iterable[Json], owner_uid: str, attempt: int = 1) -> dict[int, Report]:
+    """Reports by index; those of another owner or attempt are not believed."""
+    found: dict[int, Report] = {}
+    for pod in pods:
+        report = observed.reports.get(pod["metadata"]["uid"])
+        if report and report.owner_uid == owner_uid and report.attempt == attempt:
+            found[pod_index(pod)] = report
+    return found
+
+
+def invalid_spec(obj: Json, main: str, error: Exception, names: Iterable[str], now: float) -> Plan:
+    """A spec that the models refuse although the API server took it (made with other CRDs)."""
+    verdict = Verdict(State.STALLED, "InvalidSpec", f"the spec can't be read: {error}; apply the CRDs of this version")
+    return finish(obj, main, Draft(verdict, kept(obj, names)), 0, now)

@@ -1,0 +1,155 @@
+"""LeptonModel: find the version, serve it, say whether exactly that version is up."""
+
+from dataclasses import dataclass
+
+from pydantic import ValidationError
+
+from lepton_operator.actions import Action, Apply, Delete, Plan
+from lepton_operator.api.model import ModelArtifact, ModelSpec, ModelStatus
+from lepton_operator.conditions import AVAILABLE, READY, Extra, State, Verdict, is_true
+from lepton_operator.context import Context
+from lepton_operator.decide.common import Draft, finish, invalid_spec, waiting
+from lepton_operator.decide.version import Target, find_target
+from lepton_operator.desired.owner import NAME_LABEL, UID_LABEL, VERSION_LABEL, Owner
+from lepton_operator.desired.serving import (
+    TEMPLATE_ANNOTATION,
+    deployment,
+    disruption_budget,
+    service,
+    service_url,
+)
+from lepton_operator.facts import Json, Observed
+from lepton_operator.faults import Fault, claim_fault, creation_fault, deployment_fault, refusal_fault, worst_fault
+
+FIELDS = tuple(field.alias or "" for field in ModelStatus.model_fields.values())
+
+
+def claims_needed(obj: Json) -> tuple[str, ...]:
+    """The claim of the version, while the model is not ready."""
+    status = obj.get("status") or {}
+    claim = (status.get("artifact") or {}).get("claimName")
+    return (claim,) if claim and not is_true(obj, READY) else ()
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """The Deployment in figures."""
+
+    found: bool
+    current: bool
+    """The live Deployment is the wanted one, and its controller has seen it."""
+    replicas: int
+    updated: int
+    ready: int
+    available: int
+
+
+def decide(observed: Observed, context: Context, now: float) -> Plan:
+    """The whole story of a model."""
+    obj = observed.object
+    try:
+        spec = ModelSpec.model_validate(obj["spec"])
+        pinned = (obj.get("status") or {}).get("artifact")
+        before = ModelArtifact.model_validate(pinned) if pinned else None
+    except ValidationError as error:
+        return invalid_spec(obj, READY, error, FIELDS, now)
+    owner = Owner.of(obj)
+    target = find_target(spec, before, observed.training_job, obj)
+    draft = Draft(Verdict(State.PROGRESSING, "RollingOut", ""), {})
+    rollout = _rollout(observed, owner, None)
+    if target.artifact is not None:
+        wanted = deployment(owner, spec, target.artifact, target.version, context)
+        rollout = _rollout(observed, owner, wanted)
+        draft.actions = [Apply(wanted), Apply(service(owner)), *_budget(observed, owner, spec)]
+    draft.verdict = target.waiting or _verdict(observed, owner, spec, target, rollout)
+    draft.fields = _fields(owner, spec, target, rollout)
+    draft.extras = (_available(spec, target, rollout),)
+    return finish(obj, READY, draft, spec.startup_deadline_seconds, now)
+
+
+def _budget(observed: Observed, owner: Owner, spec: ModelSpec) -> list[Action]:
+    """A budget from two replicas on; with one it would block every drain."""
+    if spec.replicas >= 2:
+        return [Apply(disruption_budget(owner))]
+    budget = observed.children.get(("PodDisruptionBudget", owner.name))
+    return [Delete("PodDisruptionBudget", owner.name, budget["metadata"]["uid"])] if budget else []
+
+
+def _rollout(observed: Observed, owner: Owner, wanted: Json | None) -> Rollout:
+    live = observed.children.get(("Deployment", owner.name))
+    if live is None:
+        return Rollout(False, False, 0, 0, 0, 0)
+    status = live.get("status", {})
+    current = status.get("observedGeneration", 0) >= live["metadata"].get("generation", 1)
+    if wanted is not None:
+        template = wanted["metadata"]["annotations"][TEMPLATE_ANNOTATION]
+        current = (
+            current
+            and live["metadata"].get("annotations", {}).get(TEMPLATE_ANNOTATION) == template
+            and live["spec"].get("replicas") == wanted["spec"]["replicas"]
+        )
+    return Rollout(
+        True,
+        current,
+        status.get("replicas", 0),
+        status.get("updatedReplicas", 0) if current else 0,
+        status.get("readyReplicas", 0),
+        status.get("availableReplicas", 0),
+    )
+
+
+def _verdict(observed: Observed, owner: Owner, spec: ModelSpec, target: Target, rollout: Rollout) -> Verdict:
+    if fault := refusal_fault(observed.refusals):
+        return waiting(fault)
+    all_updated = rollout.current and rollout.updated == rollout.replicas == spec.replicas
+    if all_updated and rollout.ready == rollout.available == spec.replicas:
+        if spec.replicas == 0:
+            return Verdict(State.DONE, "ScaledToZero", f"version {target.version} is scaled to 0 replicas")
+        text = f"version {target.version} answers on all {spec.replicas} replicas"
+        return Verdict(State.DONE, "Serving", text)
+    if rollout.found and (fault := _fault(observed, owner, target)):
+        return waiting(fault)
+    text = f"version {target.version}: {rollout.updated} of {spec.replicas} replicas updated, {rollout.ready} ready"
+    return Verdict(State.PROGRESSING, "RollingOut", text)
+
+
+def _fault(observed: Observed, owner: Owner, target: Target) -> Fault | None:
+    new = [pod for pod in observed.pods if pod["metadata"]["labels"].get(VERSION_LABEL) == target.version]
+    live = observed.children.get(("Deployment", owner.name))
+    claims = [target.artifact.claim_name] if target.artifact and target.artifact.claim_name else []
+    return (
+        claim_fault(observed.claims, claims)
+        or worst_fault(new, observed.warnings)
+        or deployment_fault(live)
+        or (creation_fault("Deployment", owner.name, observed.warnings) if not new else None)
+    )
+
+
+def _available(spec: ModelSpec, target: Target, rollout: Rollout) -> Extra:
+    """Some version answers."""
+    if rollout.available > 0:
+        text = f"{rollout.available} pods answer"
+        if target.waiting or not rollout.current or rollout.updated < rollout.replicas:
+            text += ", not all of them with the wanted version"
+        return Extra(AVAILABLE, True, "Answering", text)
+    if spec.replicas == 0 and target.artifact:
+        return Extra(AVAILABLE, False, "ScaledToZero", "replicas is 0")
+    return Extra(AVAILABLE, False, "NoPodReady", "no pod answers")
+
+
+def _fields(owner: Owner, spec: ModelSpec, target: Target, rollout: Rollout) -> dict[str, object]:
+    fields: dict[str, object] = {"replicasReady": f"{rollout.ready}/{spec.replicas}"}
+    if target.artifact is not None:
+        fields |= {
+            "version": target.version,
+            "artifact": target.artifact.to_json_dict(),
+            "accuracy": target.accuracy,
+            "url": service_url(owner),
+            "replicas": rollout.replicas,
+            "updatedReplicas": rollout.updated,
+            "readyReplicas": rollout.ready,
+            "selector": f"{NAME_LABEL}={owner.name},{UID_LABEL}={owner.uid}",
+        }
+    return fields
+
+
