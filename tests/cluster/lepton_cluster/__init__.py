@@ -1,0 +1,1 @@
+"""Lepton's local cluster: a real Kubernetes on a bare Linux machine."""
