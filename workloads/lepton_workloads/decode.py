@@ -16,7 +16,7 @@ import numpy.typing as npt
 import PIL
 from PIL import Image, JpegImagePlugin
 
-from lepton_workloads.contract.data import Picture
+from lepton_workloads.contract.data import Normalization, Picture
 
 DECODER = f"pillow {PIL.__version__}"
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
@@ -25,6 +25,7 @@ MAX_PIXELS = 50_000_000
 """Pillow holds up to 4 bytes a pixel, and a conversion holds two copies."""
 
 Pixels = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
 
 _ORIENTATION_TAG = 0x0112
 _TRANSPOSE = {
@@ -78,6 +79,11 @@ def decode_picture(data: bytes, picture: Picture, *, max_pixels: int = MAX_PIXEL
 def fit_pixels(pixels: Pixels, picture: Picture) -> Pixels:
     """Grey (H, W) or colour (H, W, 3) uint8 pixels that need no decoding, fitted as `decode_picture` does."""
     return _fit(Image.fromarray(pixels), picture, orientation=1)
+
+
+def normalize(pixels: Pixels, normalization: Normalization) -> Floats:
+    """The network's input for uint8 pixels of any shape: pixel * scale + offset, each step in float32."""
+    return pixels.astype(np.float32) * np.float32(normalization.scale) + np.float32(normalization.offset)
 
 
 def _upright(image: Image.Image, picture: Picture) -> Pixels:

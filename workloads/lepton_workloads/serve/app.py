@@ -1,0 +1,110 @@
+"""The ASGI application: one way for every request, through limits, handler, errors, metrics and log."""
+
+import time
+
+from lepton_workloads.logs import Log
+from lepton_workloads.serve import classify, health, tensorflow_serving
+from lepton_workloads.serve.access_log import AccessLog
+from lepton_workloads.serve.http import (
+    BodyReader,
+    Disconnected,
+    HttpError,
+    Receive,
+    Request,
+    Response,
+    Scope,
+    Send,
+    error_response,
+    json_response,
+)
+from lepton_workloads.serve.metrics import Metrics
+from lepton_workloads.serve.model import Model
+from lepton_workloads.serve.router import UNMATCHED, Route, Router
+
+BODY_BUDGET = 64 * 1024**2
+"""Bytes of all bodies that are read or worked on at one time."""
+CLIENT_CLOSED = 499
+"""The code of metrics and log, nginx's, for a client that went away; nobody gets it as an answer."""
+
+log = Log(__name__)
+
+
+def build_router(model: Model, metrics: Metrics) -> Router:
+    """All routes of the server."""
+    router = Router()
+
+    async def index(_: Request) -> Response:
+        listed = [{"method": r.method, "path": r.path, "summary": r.summary} for r in router.routes]
+        task = model.task
+        numbers = {"model": task.name, "version": task.version, "version_number": task.version_number}
+        return json_response({**numbers, "labels": model.labels[:1000], "routes": listed})
+
+    router.add(Route("GET", "/", "this list", index))
+    router.add(*health.routes(model))
+    router.add(Route("GET", "/metrics", "metrics in Prometheus' text format", metrics.handle))
+    router.add(*classify.routes(model))
+    router.add(*tensorflow_serving.routes(model))
+    return router
+
+
+class App:
+    """The ASGI application."""
+
+    def __init__(self, model: Model, metrics: Metrics, access_log: AccessLog) -> None:
+        self._model = model
+        self._metrics = metrics
+        self._access_log = access_log
+        self._router = build_router(model, metrics)
+        self._bodies = BodyReader(model.task.max_request_bytes, BODY_BUDGET)
+        self.in_flight = 0
+        metrics.watch("in_flight_requests", "Requests that are being answered.", lambda: self.in_flight)
+        metrics.watch("request_body_bytes", "Bodies that are held in memory.", lambda: self._bodies.held)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers one request; never raises but for a cancelled task."""
+        if scope["type"] != "http":
+            raise NotImplementedError("only HTTP is served")
+        started = time.perf_counter()
+        request = Request(scope["method"], scope["path"], scope["query_string"], scope["headers"])
+        self.in_flight += 1
+        route, status, error = UNMATCHED, CLIENT_CLOSED, ""
+        try:
+            found = self._router.resolve(request)
+            route = found.path
+            response = await self._answer(found, request, receive)
+            status = response.status
+            await self._send(response, send)
+        except Disconnected:
+            pass
+        except HttpError as failure:
+            status, error = failure.status, failure.message
+            await self._send(error_response(failure), send)
+        except Exception as failure:
+            status, error = 500, "internal error"
+            log.error("Failed to answer a request", error=failure, route=route)
+            await self._send(error_response(HttpError(500, "internal error, see the server's log")), send)
+        finally:
+            self.in_flight -= 1
+            seconds = time.perf_counter() - started
+            self._metrics.observe(route, status, seconds)
+            self._access_log.write(request.method, request.path, route, status, seconds, error)
+
+    async def _answer(self, route: Route, request: Request, receive: Receive) -> Response:
+        if not route.reads_body:
+            return await route.handler(request)
+        request.body = await self._bodies.read(request, receive)
+        try:
+            return await route.handler(request)
+        finally:
+            self._bodies.release(request.body)
+
+    async def _send(self, response: Response, send: Send) -> None:
+        headers = [
+            (b"content-type", response.media_type),
+            (b"content-length", b"%d" % len(response.body)),
+            *response.headers,
+        ]
+        if self._model.draining:
+            headers.append((b"connection", b"close"))  # the client's next request goes to another pod
+        await send({"type": "http.response.start", "status": response.status, "headers": headers})
+        await send({"type": "http.response.body", "body": response.body})

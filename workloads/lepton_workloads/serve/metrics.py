@@ -1,0 +1,65 @@
+"""What Prometheus is told: names of the field, base units, fixed buckets, labels only from closed lists."""
+
+from collections.abc import Callable
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.process_collector import ProcessCollector
+
+from lepton_workloads.serve.http import Request, Response
+
+REQUEST_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+WORK_BUCKETS = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0)
+
+
+class Metrics:
+    """The server's metrics; `registry` is its own, so that two servers can live in one test process."""
+
+    def __init__(self, model: str, version: str) -> None:
+        disable_created_metrics()  # a time of creation for each series is of no use here
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        self._requests = Counter(
+            "lepton_server_requests", "Finished requests.", ["route", "code"], registry=self.registry
+        )
+        self._seconds = Histogram(
+            "lepton_server_request_duration_seconds",
+            "From the end of the request's header to the last byte of the answer.",
+            ["route"],
+            buckets=REQUEST_BUCKETS,
+            registry=self.registry,
+        )
+        self.inference_seconds = self._histogram("inference_seconds", "Running the network, a request.")
+        self.decode_seconds = self._histogram("decode_seconds", "Decoding the picture files of a request.")
+        info = Gauge(
+            "lepton_server_model_info", "What is served.", ["model", "version"], registry=self.registry
+        )
+        info.labels(model, version).set(1)
+        self._seen: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
+
+    def watch(self, name: str, text: str, read: Callable[[], float]) -> None:
+        """Adds a gauge that is read when it is asked for."""
+        Gauge(f"lepton_server_{name}", text, registry=self.registry).set_function(read)
+
+    def observe(self, route: str, code: int, seconds: float) -> None:
+        """Counts a finished request."""
+        children = self._seen.get((route, code))
+        if children is None:
+            children = self._requests.labels(route, code), self._seconds.labels(route)
+            self._seen[route, code] = children
+        children[0].inc()
+        children[1].observe(seconds)
+
+    async def handle(self, _: Request) -> Response:
+        """`GET /metrics`."""
+        return Response(generate_latest(self.registry), media_type=CONTENT_TYPE_PLAIN_0_0_4.encode())
+
+    def _histogram(self, name: str, text: str) -> Histogram:
+        return Histogram(f"lepton_server_{name}", text, buckets=WORK_BUCKETS, registry=self.registry)

@@ -1,0 +1,148 @@
+"""The process: socket, signals, start and drain.
+
+A drain, from SIGTERM on: `/readyz` says 503 and each answer closes its connection, while connections are
+still taken for LINGER_SECONDS, since endpoints and clients learn late; then the socket is closed, requests
+in flight have the rest of `drain_seconds`, and the process exits with 0.
+"""
+
+import asyncio
+import gc
+import logging
+import signal
+import socket
+from types import FrameType
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from lepton_workloads.contract.outcome import Outcome
+from lepton_workloads.logs import Log
+from lepton_workloads.serve.access_log import AccessLog
+from lepton_workloads.serve.app import App
+from lepton_workloads.serve.engine import EngineThread
+from lepton_workloads.serve.metrics import Metrics
+from lepton_workloads.serve.model import Model, engine_loader, read_signature
+from lepton_workloads.serve.settings import Settings, read_settings
+
+LINGER_SECONDS = 1.0
+KEEP_ALIVE_SECONDS = 75
+"""Longer than the usual 60 s of clients and proxies, so that they, who know, close idle connections first."""
+BACKLOG = 1024
+
+log = Log(__name__)
+
+
+class JsonErrors(HttpToolsProtocol):
+    """What can't be parsed as HTTP is answered in the form of all other errors."""
+
+    def send_400_response(self, msg: str) -> None:
+        """Writes the answer and closes the connection."""
+        body = b'{"error":"this is no valid HTTP request"}'
+        head = b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\nconnection: close\r\n"
+        self.transport.write(head + b"content-length: %d\r\n\r\n" % len(body) + body)
+        self.transport.close()
+
+
+class Server(uvicorn.Server):
+    """uvicorn with a drain; signals end it with exit code 0 instead of the signal's own."""
+
+    def __init__(self, config: uvicorn.Config, model: Model, linger: float) -> None:
+        super().__init__(config)
+        self._model = model
+        self._linger = linger
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Called by uvicorn before the first connection."""
+        self._loop = asyncio.get_running_loop()
+        await super().startup(sockets)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Called by uvicorn for SIGTERM and SIGINT; a second one ends the waiting."""
+        if self._loop is None or self._model.draining:
+            self.should_exit = self.force_exit = True
+            return
+        log.info("Began to drain", signal=signal.Signals(sig).name, in_flight=len(self.server_state.tasks))
+        self._model.draining = True
+        self._loop.call_soon_threadsafe(self._loop.call_later, self._linger, self.stop)
+
+    def stop(self) -> None:
+        """Stops accepting, finishes what is in flight, returns from `serve`."""
+        self.should_exit = True
+
+
+def build(settings: Settings) -> tuple[Server, Model]:
+    """The server, composed and not started, and its model, which has begun to load.
+
+    Raises:
+        WorkloadError: the signature can't be used.
+    """
+    task = settings.task
+    signature = read_signature(settings.model_dir)
+    metrics = Metrics(task.name, task.version)
+    load = engine_loader(settings.model_dir, signature, settings.threads)
+    engine = EngineThread(load, metrics.inference_seconds.observe)
+    metrics.watch("queue_depth", "Requests that wait for the engine.", lambda: engine.depth)
+    model = Model(task, signature, engine, settings.threads, metrics)
+    linger = min(LINGER_SECONDS, task.drain_seconds / 2)
+    config = uvicorn.Config(
+        App(model, metrics, AccessLog(settings.access_log)),
+        loop="uvloop",
+        http=JsonErrors,
+        ws="none",
+        lifespan="off",
+        interface="asgi3",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        backlog=BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=max(1, round(task.drain_seconds - linger)),
+    )
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)  # what it tells is told below
+    engine.start()
+    return Server(config, model, linger), model
+
+
+def listen(port: int) -> socket.socket:
+    """A listening socket on all addresses, IPv6 and IPv4 where there are both; port 0 takes a free one."""
+    if socket.has_dualstack_ipv6():
+        try:
+            return socket.create_server(
+                ("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=BACKLOG
+            )
+        except OSError:
+            pass  # the kernel was built with IPv6, the pod has none
+    return socket.create_server(("", port), backlog=BACKLOG)
+
+
+def main() -> Outcome:
+    """Serves until SIGTERM; an empty outcome, since a server has no result.
+
+    Raises:
+        WorkloadError: the task or the model can't be used.
+    """
+    settings = read_settings()
+    server, model = build(settings)
+    with listen(settings.port) as listener:
+        runner = asyncio.Runner(loop_factory=server.config.get_loop_factory())
+        with runner:
+            runner.run(_serve(server, model, listener))
+    return Outcome()
+
+
+async def _serve(server: Server, model: Model, listener: socket.socket) -> None:
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        await model.load()
+    except BaseException:
+        server.stop()
+        await serving
+        raise
+    gc.collect()
+    gc.freeze()  # what is there now stays: later collections need not look at it
+    log.info("Ready", port=listener.getsockname()[1], model=model.task.name, version=model.task.version)
+    await serving
+    model.close()
+    log.info("Drained")
