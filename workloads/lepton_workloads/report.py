@@ -1,0 +1,153 @@
+"""`GET /report`, `/healthz` and `/metrics`: where a preparing or training container stands.
+
+It runs in threads beside the work, so it answers while native code runs. Requests, threads and time are
+bounded: anybody in the cluster may ask. LEPTON_REPORT_PORT replaces the port for tests (0: any free one).
+"""
+
+import os
+import socket
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from socketserver import ThreadingMixIn
+from typing import Any
+
+from lepton_workloads.contract.outcome import MAX_HISTORY, Report
+from lepton_workloads.contract.tasks import REPORT_PORT
+
+REPORT_PORT_ENV = "LEPTON_REPORT_PORT"
+MAX_CONNECTIONS = 8
+REQUEST_SECONDS = 5.0
+_GAUGES = {
+    "done": ("lepton_workload_done", "Files prepared, or steps of the running epoch."),
+    "total": ("lepton_workload_total", "Files to prepare, or steps of an epoch."),
+    "epoch": ("lepton_workload_epoch", "Finished epochs."),
+    "epochs": ("lepton_workload_epochs", "Epochs to train."),
+    "loss": ("lepton_workload_loss", "Mean loss of the running or last epoch."),
+    "accuracy": ("lepton_workload_accuracy_ratio", "Accuracy of the running or last epoch, 0 to 1."),
+    "images_per_second": ("lepton_workload_images_per_second", "Pictures trained in a second."),
+    "eta_seconds": ("lepton_workload_eta_seconds", "Expected time to the end of the training."),
+}
+
+
+class _Server(ThreadingMixIn, HTTPServer):
+    """A thread a connection, at most MAX_CONNECTIONS; more are closed at once."""
+
+    daemon_threads = True
+    block_on_close = False
+    allow_reuse_address = True
+    report: "ReportServer"
+
+    def __init__(self, port: int) -> None:
+        self._slots = threading.BoundedSemaphore(MAX_CONNECTIONS)
+        dual = socket.has_dualstack_ipv6()
+        self.address_family = socket.AF_INET6 if dual else socket.AF_INET
+        super().__init__(("", port), _Handler, bind_and_activate=False)
+        if dual:
+            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        # Not server_bind of HTTPServer: it looks up the host's name, which may take seconds in a pod.
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.socket.bind(("", port))
+        self.server_port = self.socket.getsockname()[1]
+        self.server_activate()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if self._slots.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._slots.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that hangs up is not worth a line in the log."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: _Server
+    timeout = REQUEST_SECONDS
+
+    def do_GET(self) -> None:
+        report = self.server.report.current
+        if self.path == "/report":
+            self._answer(200, "application/json", report.to_json())
+        elif self.path == "/healthz":
+            self._answer(200, "text/plain; charset=utf-8", "ok\n")
+        elif self.path == "/metrics":
+            self._answer(200, "text/plain; version=0.0.4; charset=utf-8", metrics_text(report))
+        else:
+            self._answer(404, "text/plain; charset=utf-8", "ask for /report, /healthz or /metrics\n")
+
+    def _answer(self, status: int, kind: str, text: str) -> None:
+        body = text.encode()
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Pulls every few seconds are no news."""
+
+
+class ReportServer:
+    """Holds the container's `Report` and serves it; use as a context manager.
+
+    Raises:
+        OSError: the port is taken.
+    """
+
+    def __init__(self, report: Report, port: int | None = None) -> None:
+        if port is None:
+            port = int(os.environ.get(REPORT_PORT_ENV, REPORT_PORT))
+        self._lock = threading.Lock()
+        self._report = report
+        self._server = _Server(port)
+        self._server.report = self
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, name="report", daemon=True
+        )
+
+    @property
+    def port(self) -> int:
+        """The port that was bound."""
+        return int(self._server.server_port)
+
+    @property
+    def current(self) -> Report:
+        """The report as it stands; frozen, safe to read from any thread."""
+        with self._lock:
+            return self._report
+
+    def update(self, **fields: Any) -> None:
+        """Replace fields of the report; history keeps its last MAX_HISTORY epochs.
+
+        Raises:
+            pydantic.ValidationError: a value does not fit the contract (a NaN for example).
+        """
+        if "history" in fields:
+            fields["history"] = list(fields["history"])[-MAX_HISTORY:]
+        with self._lock:
+            values = {name: getattr(self._report, name) for name in Report.model_fields}
+            self._report = Report.model_validate({**values, **fields})
+
+    def __enter__(self) -> "ReportServer":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def metrics_text(report: Report) -> str:
+    """The report's numbers in Prometheus' text format; no labels, so nothing to escape."""
+    lines: list[str] = []
+    for field, (name, text) in _GAUGES.items():
+        value = getattr(report, field)
+        if value is not None:
+            lines += [f"# HELP {name} {text}", f"# TYPE {name} gauge", f"{name} {float(value)!r}"]
+    return "\n".join(lines) + "\n"
