@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import fcntl
 import os
 import sys
 import tempfile
@@ -114,8 +115,7 @@ def builtin(cache: Path) -> Path:
     Runs with the interpreter of the virtual environment (numpy is needed).
     """
     lock = recipe.ROOT / "requirements/builtin.txt"
-    sources = recipe.ROOT / "workloads/lepton_workloads/builtin"
-    hashed = recipe.digest([lock, sources if sources.is_dir() else sources.with_suffix(".py")])
+    hashed = recipe.digest([lock, recipe.ROOT / "workloads/lepton_workloads/builtin.py"])
     target = cache / "builtin" / hashed / "digits.npz"
     if target.exists():
         return target
@@ -136,8 +136,6 @@ def builtin(cache: Path) -> Path:
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """One build at a time for one cache; a second one waits, then finds everything built."""
-    import fcntl
-
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / ".lock", "w") as handle:
         try:

@@ -7,6 +7,7 @@ so nothing of it is in the image.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -21,6 +22,7 @@ from progress import Failed, say
 
 CERTIFICATES = Path("/etc/ssl/certs")
 PIP_SETTINGS = {"index-url", "extra-index-url", "trusted-host", "proxy", "timeout", "retries"}
+DEBIAN_PACKAGES = ("buildah", "ca-certificates", "debian-archive-keyring", "mmdebstrap")
 TRUST_ALL = '{"default": [{"type": "insecureAcceptAnything"}]}'
 
 
@@ -71,7 +73,7 @@ class Buildah:
 
     def prepare(self) -> None:
         self.home.mkdir(parents=True, exist_ok=True)
-        install_packages()
+        install_packages(self.home.parent / "apt.lock")
         (self.home / "policy.json").write_text(TRUST_ALL)
         self.options = self.storage_options()
         # Containers of a build that was killed.
@@ -162,31 +164,25 @@ def base_command(target: Path) -> list[str]:
     return [*command, mirror] if mirror else command
 
 
-def install_packages() -> None:
-    missing = [tool for tool in ("buildah", "mmdebstrap") if shutil.which(tool) is None]
-    if not missing:
+def install_packages(lock: Path) -> None:
+    """Installs what is missing. The lock is the one that the local cluster's tool takes as well."""
+    if not missing_tools():
         return
     if shutil.which("apt-get") is None:
-        raise Failed(f"{' and '.join(missing)} not found: install them, or start Docker")
-    say(f"Installing {' and '.join(missing)}")
+        raise Failed(f"Not found: {', '.join(missing_tools())}. Install them, or start Docker")
+    say(f"Installing {', '.join(missing_tools())}")
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-    apt = ["apt-get", "-qq", "-o", "DPkg::Lock::Timeout=300"]
-    install = [
-        *apt,
-        "install",
-        "--yes",
-        "--no-install-recommends",
-        *missing,
-        "ca-certificates",
-        "debian-archive-keyring",
-    ]
-    if answers(install, environment):
-        return
-    for _ in range(10):  # another apt-get may hold the lock of the lists, which knows no time-out
-        if answers([*apt, "update"], environment):
-            break
-        time.sleep(6)
-    call(install, environment)
+    apt = ["apt-get", "-q", "-o", "DPkg::Lock::Timeout=300"]
+    install = [*apt, "install", "--yes", "--no-install-recommends", *DEBIAN_PACKAGES]
+    with lock.open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        if not answers(install, environment):  # the lists of packages are old, or not there
+            call([*apt, "update"], environment)
+            call(install, environment)
+
+
+def missing_tools() -> list[str]:
+    return [tool for tool in ("buildah", "mmdebstrap") if shutil.which(tool) is None]
 
 
 def pip_settings() -> str:

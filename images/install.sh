@@ -24,6 +24,9 @@ find "$site" -depth -type d \( -name tests -o -name testdata -o -name include \)
   -not -path '*/tensorflow/*' -exec rm -rf {} +
 find "$site" -type f \( -name '*.a' -o -name '*.pyi' -o -name '*.h' -o -name '*.pxd' -o -name '*.pyx' \
   -o -name '*_test.py' \) -delete
+# Compilers for accelerators that no node here has, and the backend for browsers.
+rm -rf "$site"/ai_edge_litert/tools "$site"/ai_edge_litert/vendors "$site"/ai_edge_litert/libLiteRtWebGpu*.so
+"$home/bin/python" "$home/strip.py" "$site"
 
 # The root file system is read-only later, so the byte code is made now. It is never checked against
 # its source (which can't change), so the start reads one file a module and nothing else.

@@ -16,7 +16,15 @@ NAMES = ("operator", "server", "trainer")
 # Debian and its Python. media-types and usr-is-merged are chosen because the alternatives that apt
 # would take (mailcap, usrmerge) bring all of Perl.
 BASE_SUITE = "bookworm"
-BASE_PACKAGES = ("?essential", "ca-certificates", "media-types", "python3", "python3-venv", "usr-is-merged")
+BASE_PACKAGES = (
+    "?essential",
+    "ca-certificates",
+    "libstdc++6",
+    "media-types",
+    "python3",
+    "python3-venv",
+    "usr-is-merged",
+)
 BASE_LEAVES_OUT = (
     "/usr/share/doc/*",
     "/usr/share/info/*",

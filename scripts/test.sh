@@ -62,7 +62,9 @@ mapfile -t archives < <("$python" images/build.py archives)
 "$python" tests/cluster/cli.py load --dir "$cluster" "${archives[@]}"
 
 step "Tests"
+set -a
 eval "$("$python" tests/cluster/cli.py env --dir "$cluster")"
+set +a
 while IFS== read -r name reference; do
   export "LEPTON_IMAGE_${name^^}=$reference"
 done < <("$python" images/build.py refs)
