@@ -21,9 +21,7 @@ def check_count(count: int, shape: tuple[int, ...], field: str) -> None:
     if count == 0:
         raise HttpError(400, f"{field} is empty: at least one input is needed")
     if count > max_inputs(shape):
-        raise HttpError(
-            400, f"{field} holds {count} inputs, more than the {max_inputs(shape)} accepted at once"
-        )
+        raise HttpError(400, f"{field} holds {count} inputs, at most {max_inputs(shape)} are accepted")
 
 
 def read_tensor(values: list[Any], shape: tuple[int, ...], field: str, only_numbers: bool) -> Floats:
