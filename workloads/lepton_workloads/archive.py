@@ -1,15 +1,14 @@
 """Reads an artifact out of a tar archive that comes from outside; nothing is ever unpacked by its own name.
 
-What an archive may do to a careless reader, and what stands against it here: names that leave the folder, links
-and devices (refused, whatever they point to), many or huge members (counted and added up before they are read),
-headers that claim gigabytes (`_Bounded`), the same name twice (refused).
+What an archive may do to a careless reader, and what stands against it here: names that leave the folder,
+links and devices (refused, whatever they point to), many or huge members (counted and added up before they
+are read), headers that claim gigabytes (`_Bounded`), the same name twice (refused).
 """
 
 import gzip
-import io
 import tarfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Protocol
@@ -44,33 +43,28 @@ def open_archive(file: Path, marker: str, max_bytes: int) -> Iterator[Opener]:
             packed = raw.read(2) == _GZIP_MAGIC
             raw.seek(0)
             stream: Any = gzip.GzipFile(fileobj=raw) if packed else raw
-            with tarfile.open(fileobj=_Bounded(stream), mode="r:") as archive:
+            bounded: Any = _Bounded(stream)
+            with tarfile.open(fileobj=bounded, mode="r:") as archive:
                 members = _checked_members(archive, max_bytes)
                 yield _opener(archive, members, marker)
-    except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error, UnicodeError) as error:
+    except BadArchive:
+        raise
+    except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error, ValueError, OverflowError) as error:
         raise BadArchive(f"the archive is damaged or no .tar or .tar.gz: {error}") from error
 
 
-class _Bounded(io.RawIOBase):
-    """A stream that refuses to read much at once: tarfile reads some headers whole, whatever size they claim."""
+class _Bounded:
+    """A stream that refuses to read much at once: tarfile reads some headers whole, whatever they claim."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
-        self.read: Callable[[int], bytes] = self._read  # type: ignore[assignment]
+        self.seek = stream.seek
+        self.tell = stream.tell
 
-    def _read(self, size: int = -1) -> bytes:
+    def read(self, size: int = -1) -> bytes:
         if not 0 <= size <= MAX_READ_BYTES:
             raise BadArchive("the archive has a header that is too large")
         return self._stream.read(size)
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        return self._stream.seek(offset, whence)
-
-    def tell(self) -> int:
-        return self._stream.tell()
 
 
 def _checked_members(archive: tarfile.TarFile, max_bytes: int) -> dict[str, tarfile.TarInfo]:
@@ -103,9 +97,8 @@ def _checked_path(member: tarfile.TarInfo) -> str:
 
 
 def _opener(archive: tarfile.TarFile, members: dict[str, tarfile.TarInfo], marker: str) -> Opener:
-    tops = [
-        path.removesuffix(marker) for path in members if path.split("/")[-1] == marker and path.count("/") < 2
-    ]
+    found = [path for path in members if path.split("/")[-1] == marker and path.count("/") < 2]
+    tops = [path.removesuffix(marker) for path in found]
     if len(tops) > 1 and "" not in tops:
         raise BadArchive(f"the archive holds {marker} in more than one folder")
     top = "" if "" in tops or not tops else tops[0]

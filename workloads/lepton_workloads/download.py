@@ -2,7 +2,7 @@
 
 import hashlib
 import http.client
-import socket
+import ssl
 import time
 import urllib.error
 import urllib.parse
@@ -65,9 +65,7 @@ def download(url: str, target: Path, max_bytes: int, sleep: Callable[[float], No
             if tried == TRIES:
                 raise _failed(f"{failure} ({TRIES} tries)", terminal=False) from failure
             wait = min(max(pause, failure.pause), MAX_PAUSE_SECONDS)
-            log.warning(
-                "Failed to download, trying again", cause=str(failure), tried=tried, wait_seconds=wait
-            )
+            log.warning("Failed to download, trying again", cause=str(failure), tried=tried, wait=wait)
             sleep(wait)
             pause *= 2
     raise AssertionError("unreachable")
@@ -93,20 +91,18 @@ def _download_once(url: str, target: Path, max_bytes: int) -> str:
         raise _refused(error.code, error.headers) from error
     except urllib.error.URLError as error:
         raise _TemporaryFailure(f"no connection to {_host(url)}: {error.reason}") from error
-    except (http.client.HTTPException, socket.timeout, ConnectionError) as error:  # noqa: UP041
-        raise _TemporaryFailure(
-            f"the connection to {_host(url)} broke: {error or type(error).__name__}"
-        ) from error
+    except (http.client.HTTPException, TimeoutError, ConnectionError, ssl.SSLError) as error:
+        cause = str(error) or type(error).__name__
+        raise _TemporaryFailure(f"the connection to {_host(url)} broke: {cause}") from error
     except ValueError as error:
         raise _failed(f"the address can't be used: {error}", terminal=True) from error
 
 
 def _receive(response: Any, target: Path, max_bytes: int) -> str:
-    announced = int(response.headers.get("Content-Length") or 0)
+    length = response.headers.get("Content-Length") or ""
+    announced = int(length) if length.isascii() and length.isdigit() else 0
     if announced > max_bytes:
-        raise _failed(
-            f"the file has {announced} bytes, more than {max_bytes} are not accepted", terminal=True
-        )
+        raise _failed(f"the file has {announced} bytes, at most {max_bytes} are accepted", terminal=True)
     digest = hashlib.sha256()
     size = 0
     with target.open("wb") as file:

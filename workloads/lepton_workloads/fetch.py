@@ -70,8 +70,11 @@ def _fetch_folder(task: FetchTask, path: str, source_dir: Path, model_dir: Path)
         raise _not_found(f"there is no folder {path!r} on the claim")
 
     def open_file(name: str) -> IO[bytes]:
-        # A link could name any file of this container; an artifact has none.
-        return os.fdopen(os.open(folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb")
+        file = folder / name
+        if file.is_symlink() or (file.exists() and not file.is_file()):
+            # A link could name any file of this container, a pipe would hold it up; an artifact has neither.
+            raise _terminal(Failure.INVALID_DATA, f"{name} in the folder {path!r} is no regular file")
+        return file.open("rb")
 
     _install(open_file, f"folder {path!r}", model_dir, task.max_bytes, digest=task.sha256)
 
@@ -156,9 +159,8 @@ def _copy(opener: Opener, name: str, source: str, model_dir: Path, expected: str
             digest.update(chunk)
             copy.write(chunk)
     if digest.hexdigest() != expected:
-        message = (
-            f"{name} in the {source} has the sha256 {digest.hexdigest()}, {CHECKSUMS_FILE} says {expected}"
-        )
+        found = digest.hexdigest()
+        message = f"{name} in the {source} has the sha256 {found}, {CHECKSUMS_FILE} says {expected}"
         raise _terminal(Failure.CHECKSUM_MISMATCH, message)
     return size
 
