@@ -19,9 +19,9 @@ from lepton_workloads.storage import storage_errors
 from lepton_workloads.termination import WorkloadError, printable
 
 NO_PICTURES = frozenset({
-    ".txt", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".md", ".rst", ".html", ".htm", ".pdf",
-    ".log", ".ini", ".cfg", ".db", ".py", ".ipynb", ".npy", ".npz", ".zip", ".tar", ".gz", ".mat", ".pkl",
-    ".parquet", ".doc", ".docx", ".xls", ".xlsx",
+    ".txt", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".md", ".rst", ".html", ".htm",
+    ".pdf", ".log", ".ini", ".cfg", ".db", ".py", ".ipynb", ".npy", ".npz", ".zip", ".tar", ".gz",
+    ".mat", ".pkl", ".parquet", ".doc", ".docx", ".xls", ".xlsx",
 })  # fmt: skip
 """Suffixes that are ignored. All else is tried, so that a picture of another format is named, not dropped."""
 NO_CLASSES = frozenset({"lost+found", "__MACOSX", "@eaDir"})

@@ -1,0 +1,120 @@
+"""Prepared pictures: opened, checked, and given out in batches that every worker can compute alone."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import ValidationError
+
+from lepton_workloads.contract.data import MANIFEST_FILE, DatasetManifest, SplitName
+from lepton_workloads.contract.outcome import Failure
+from lepton_workloads.storage import sha256_of
+from lepton_workloads.termination import WorkloadError
+
+
+class Batch(NamedTuple):
+    """One worker's part of a global batch; B is the local batch size, the same for all batches."""
+
+    images: npt.NDArray[np.uint8]
+    """(B, height, width, channels)"""
+    labels: npt.NDArray[np.int32]
+    """(B,)"""
+    weights: npt.NDArray[np.float32]
+    """(B,), 1 for a picture, 0 for padding."""
+    pictures: int
+    """Pictures in the global batch, over all workers."""
+
+
+@dataclass(frozen=True)
+class SplitData:
+    """One split; the pictures stay in the file until a batch takes them."""
+
+    images: npt.NDArray[np.uint8]
+    """(N, height, width, channels), memory-mapped."""
+    labels: npt.NDArray[np.int32]
+    """(N,)"""
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def batches(
+        self, order: npt.NDArray[np.int64], batch_size: int, workers: int = 1, index: int = 0
+    ) -> Iterator[Batch]:
+        """Worker `index`'s slice of each global batch of `batch_size`; every worker gets as many batches.
+
+        A short last batch is padded with copies of its first picture at weight 0, so that shapes never
+        change and no worker is without a batch.
+        """
+        local = batch_size // workers
+        for start in range(0, len(order), batch_size):
+            batch = order[start : start + batch_size]
+            mine = batch[index * local : (index + 1) * local]
+            weights = np.zeros(local, np.float32)
+            weights[: len(mine)] = 1
+            padded = np.full(local, batch[0])
+            padded[: len(mine)] = mine
+            yield Batch(self.images[padded], self.labels[padded], weights, len(batch))
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A prepared dataset."""
+
+    manifest: DatasetManifest
+    splits: dict[SplitName, SplitData]
+
+
+def epoch_order(samples: int, seed: int, epoch: int) -> npt.NDArray[np.int64]:
+    """The order of epoch `epoch` (0-based): a permutation of (seed, epoch), the same on every worker."""
+    return np.random.Generator(np.random.PCG64([seed, epoch])).permutation(samples)
+
+
+def open_dataset(folder: Path, key: str) -> Dataset:
+    """Open a prepared dataset and check every byte of it.
+
+    Raises:
+        WorkloadError: DatasetNotReady (not there, or another one), InvalidData (damaged).
+    """
+    manifest = _manifest(folder, key)
+    for name, expected in manifest.checksums.items():
+        try:
+            found = sha256_of(folder / name)
+        except FileNotFoundError:
+            found = "nothing"
+        if found != expected:
+            raise _damaged(key, f"sha256 of {name} is {found}, the manifest says {expected}")
+    shape = (manifest.picture.height, manifest.picture.width, manifest.picture.channels)
+    splits = {}
+    for split in SplitName:
+        samples = manifest.splits[split].samples
+        labels = np.fromfile(folder / f"{split}.labels", "<i4").astype(np.int32)
+        path = folder / f"{split}.images"
+        size = samples * int(np.prod(shape))
+        if len(labels) != samples or path.stat().st_size != size:
+            raise _damaged(key, f"the {split} split does not hold {samples} pictures")
+        empty = np.zeros((0, *shape), np.uint8)  # an empty file can't be mapped
+        images = np.memmap(path, np.uint8, "r", shape=(samples, *shape)) if samples else empty
+        splits[split] = SplitData(images, labels)
+    return Dataset(manifest, splits)
+
+
+def _manifest(folder: Path, key: str) -> DatasetManifest:
+    try:
+        manifest = DatasetManifest.model_validate_json((folder / MANIFEST_FILE).read_bytes())
+    except (FileNotFoundError, NotADirectoryError) as error:
+        text = f"the prepared dataset {key[:12]} is not in the store: it was removed or is on another claim"
+        raise WorkloadError(Failure.DATASET_NOT_READY, text, terminal=False) from error
+    except ValidationError as error:
+        raise _damaged(key, f"{MANIFEST_FILE} can't be read") from error
+    if manifest.key != key:
+        text = f"the store holds dataset {manifest.key[:12]} where {key[:12]} was expected"
+        raise WorkloadError(Failure.DATASET_NOT_READY, text, terminal=False)
+    return manifest
+
+
+def _damaged(key: str, why: str) -> WorkloadError:
+    text = f"the prepared dataset {key[:12]} is damaged: {why}; delete its folder and prepare it again"
+    return WorkloadError(Failure.INVALID_DATA, text, terminal=True)

@@ -1,0 +1,85 @@
+"""The Keras model of a `Cnn`."""
+
+import hashlib
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+
+from lepton_workloads.contract.data import Picture
+from lepton_workloads.contract.network import Cnn
+from lepton_workloads.contract.outcome import Failure
+from lepton_workloads.termination import WorkloadError
+
+INPUT = "image"
+OUTPUT = "probabilities"
+
+
+def check_size(cnn: Cnn, picture: Picture) -> None:
+    """Refuse a picture that the blocks shrink to nothing.
+
+    Raises:
+        WorkloadError: InvalidSpec, naming the block and what to change.
+    """
+    height, width = picture.height, picture.width
+    for block in range(1, len(cnn.convolutions) + 1):
+        lost = cnn.kernel_size - 1 if cnn.padding == "valid" else 0
+        height, width = (max(side - lost, 0) // cnn.pool_size for side in (height, width))
+        if height < 1 or width < 1:
+            raise WorkloadError(
+                Failure.INVALID_SPEC,
+                f"pictures of {picture.height} x {picture.width} are too small: nothing is left of them "
+                f"after block {block} of {len(cnn.convolutions)}; use fewer convolutions, a smaller poolSize or "
+                "kernelSize, or larger pictures in the dataset",
+                terminal=True,
+            )
+
+
+def build_network(
+    cnn: Cnn,
+    picture: Picture,
+    classes: int,
+    dropout: Callable[[float, int], Any] = lambda rate, _: keras.layers.Dropout(rate),
+) -> Any:
+    """A functional model: `image` (N, height, width, channels) -> `probabilities` (N, classes), both float32.
+
+    The pictures come normalised.
+
+    Args:
+        dropout: makes the dropout layer of a rate and a position; training puts its own here.
+
+    Raises:
+        WorkloadError: InvalidSpec, see `check_size`.
+    """
+    check_size(cnn, picture)
+    layers = keras.layers
+    image = keras.Input((picture.height, picture.width, picture.channels), dtype="float32", name=INPUT)
+    x = image
+    for block, filters in enumerate(cnn.convolutions):
+        x = layers.Conv2D(
+            filters,
+            cnn.kernel_size,
+            padding=cnn.padding,
+            activation=cnn.activation,
+            name=f"convolution_{block}",
+        )(x)
+        x = layers.MaxPooling2D(cnn.pool_size, name=f"pooling_{block}")(x)
+    x = layers.Flatten(name="flatten")(x)
+    for position, units in enumerate(cnn.dense):
+        x = layers.Dense(units, activation=cnn.activation, name=f"dense_{position}")(x)
+        if cnn.dropout > 0:
+            x = dropout(cnn.dropout, position)(x)
+    output = layers.Dense(classes, activation="softmax", dtype="float32", name=OUTPUT)(x)
+    return keras.Model(image, output, name="cnn")
+
+
+def weights_digest(model: Any) -> str:
+    """sha256 (hex) of all weights as little-endian float32, in order; equal weights, equal digest.
+
+    Files of equal weights differ from save to save, so they can't serve for this.
+    """
+    digest = hashlib.sha256()
+    for weight in model.get_weights():
+        digest.update(np.ascontiguousarray(weight, "<f4").tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,55 @@
+"""TensorFlow set up the same way every time: threads, determinism, the strategy, and its errors."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from lepton_workloads.contract.outcome import Failure
+from lepton_workloads.contract.tasks import TrainTask
+from lepton_workloads.termination import WorkloadError
+
+_GANG_ERRORS = (
+    tf.errors.UnavailableError,
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.DeadlineExceededError,
+    tf.errors.InternalError,
+)
+
+
+def start(task: TrainTask, threads: int) -> Any:
+    """The strategy: the default one for one worker, ring all-reduce between several (TF_CONFIG is set).
+
+    Thread pools are sized explicitly, since their defaults ignore the container's limit. A gang's
+    collectives wait inside their threads, so there are always some between operations.
+    """
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(max(threads, 2))
+    strategy = tf.distribute.get_strategy()
+    if task.workers > 1:
+        ring = tf.distribute.experimental.CommunicationImplementation.RING
+        strategy = tf.distribute.MultiWorkerMirroredStrategy(
+            communication_options=tf.distribute.experimental.CommunicationOptions(implementation=ring)
+        )
+    keras.utils.set_random_seed(task.training.seed)
+    tf.config.experimental.enable_op_determinism()
+    return strategy
+
+
+@contextmanager
+def gang_errors(workers: int) -> Iterator[None]:
+    """Name what a worker sees when another one is lost.
+
+    Raises:
+        WorkloadError: PeersNotReady; the operator starts the whole gang again.
+    """
+    try:
+        yield
+    except _GANG_ERRORS as error:
+        if workers == 1:
+            raise
+        text = f"another worker was lost during the training: {str(error).splitlines()[0][:300]}"
+        raise WorkloadError(Failure.PEERS_NOT_READY, text, terminal=False) from error
