@@ -24,10 +24,10 @@ LEAST_RIGHT = 8
 
 
 @contextmanager
-def forwarded(kubectl: Kubectl, service: str) -> Iterator[str]:
+def forwarded(kubectl: Kubectl, service: str, namespace: str) -> Iterator[str]:
     """`kubectl port-forward` to the Service on a free port; gives the address."""
     process = subprocess.Popen(
-        kubectl.arguments("port-forward", "-n", NAMESPACE, f"service/{service}", ":80", "--address", "127.0.0.1"),
+        kubectl.arguments("port-forward", "-n", namespace, f"service/{service}", ":80", "--address", "127.0.0.1"),
         env=kubectl.environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -78,7 +78,7 @@ def predict(display: Display, kubectl: Kubectl) -> None:
     """Sends the pictures, prints the answers; too many wrong ones end the demo."""
     display.title(f"Sending {COUNT} held-out pictures through the Service")
     right = 0
-    with tempfile.TemporaryDirectory() as folder, forwarded(kubectl, "digits") as address:
+    with tempfile.TemporaryDirectory() as folder, forwarded(kubectl, "digits", NAMESPACE) as address:
         display.say(f"   {'picture':<14} {'true':>4} {'predicted':>10} {'probability':>12}")
         for picture in held_out(Path(folder)):
             truth = picture.name.split("_")[0]
