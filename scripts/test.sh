@@ -66,6 +66,6 @@ set -a
 eval "$("$python" tests/cluster/cli.py env --dir "$cluster")"
 set +a
 while IFS== read -r name reference; do
-  export "LEPTON_IMAGE_${name^^}=$reference"
+  export "LEPTON_${name^^}_IMAGE=$reference"
 done < <("$python" images/build.py refs)
 "$python" -m pytest "$@"
