@@ -1,0 +1,352 @@
+"""A thin client of the API server: JSON in, JSON out, a time-out on every call, typed errors.
+
+It stands on the connection of `kubernetes.aio` (TLS, tokens and their refresh, kubeconfig plugins),
+without that library's models: reading 10,000 objects into them costs seconds and gigabytes.
+"""
+
+import json
+import logging
+import os
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import urlencode, urlsplit
+
+import aiohttp
+from kubernetes.aio import client
+from kubernetes.aio import config as untyped_config
+
+from lepton_operator import __version__, metrics
+from lepton_operator.api_errors import Unauthorized, Unreachable, error_from
+from lepton_operator.facts import Json
+from lepton_operator.resources import Resource
+
+log = logging.getLogger(__name__)
+
+config: Any = untyped_config
+
+FIELD_MANAGER = "lepton"
+READ_SECONDS = 15.0
+WRITE_SECONDS = 15.0
+LIST_SECONDS = 60.0
+CONNECT_SECONDS = 5.0
+RELOGIN_SECONDS = 10.0
+MAX_ERROR_BYTES = 64 * 1024
+
+TOKEN_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
+
+JSON_TYPE = "application/json"
+MERGE_PATCH = "application/merge-patch+json"
+APPLY_PATCH = "application/apply-patch+yaml"
+
+
+class Writer(Protocol):
+    """What `apply.py` needs of a cluster."""
+
+    async def get(self, resource: Resource, namespace: str, name: str) -> Json:
+        """The live object; NotFound when there is none."""
+
+    async def create(self, resource: Resource, namespace: str, manifest: Json) -> Json:
+        """POST."""
+
+    async def apply(self, resource: Resource, namespace: str, manifest: Json, *, force: bool) -> Json:
+        """Server-side apply under our field manager."""
+
+    async def patch_status(self, resource: Resource, namespace: str, name: str, patch: Json) -> Json:
+        """Merge patch of the status subresource."""
+
+    async def delete(self, resource: Resource, namespace: str, name: str, uid: str) -> Json:
+        """DELETE exactly this uid, dependants in the background; a Status, or the object that lingers."""
+
+
+class Cluster:
+    """One API server, one identity."""
+
+    def __init__(
+        self,
+        configuration: client.Configuration,
+        *,
+        in_cluster: bool,
+        relogin: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        self.configuration = configuration
+        self.in_cluster = in_cluster
+        self._rest: Any = client.ApiClient(configuration).rest_client
+        self._relogin = relogin
+        self._last_login = time.monotonic()
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._rest.close()
+
+    async def authorization(self) -> str | None:
+        """The Authorization header, with a token as fresh as its source."""
+        settings = await self.configuration.auth_settings()
+        bearer = settings.get("BearerToken")
+        return bearer["value"] if bearer is not None else None
+
+    # -- reading ------------------------------------------------------------------------------------
+
+    async def get_path(self, path: str, *, seconds: float = READ_SECONDS) -> Json:
+        """GET of a path that is not an object, such as discovery."""
+        return await self._call("GET", path, resource=path, seconds=seconds)
+
+    async def get(self, resource: Resource, namespace: str, name: str) -> Json:
+        """The live object; NotFound when there is none."""
+        return await self._call(
+            "GET", resource.path(namespace, name), resource=resource.qualified, seconds=READ_SECONDS
+        )
+
+    async def list_page(self, resource: Resource, namespace: str | None, query: Mapping[str, str]) -> Json:
+        """One page of a list."""
+        return await self._call(
+            "GET", resource.path(namespace), resource=resource.qualified, query=query, seconds=LIST_SECONDS
+        )
+
+    async def watch(
+        self,
+        resource: Resource,
+        namespace: str | None,
+        query: Mapping[str, str],
+        *,
+        inactivity_seconds: float,
+    ) -> AsyncIterator[Json]:
+        """Events of a watch until the server ends it; Unreachable on silence and on a broken stream."""
+        timeout = aiohttp.ClientTimeout(total=None, connect=CONNECT_SECONDS, sock_read=inactivity_seconds)
+        path = resource.path(namespace)
+        started = time.monotonic()
+        response = await self._send("WATCH", path, {**query, "watch": "true"}, None, None, timeout)
+        try:
+            if response.status != 200:
+                raise error_from(
+                    response.status, await response.content.read(MAX_ERROR_BYTES), response.headers
+                )
+            while line := await response.content.readline():
+                yield json.loads(line)
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+            raise Unreachable(f"Watch of {resource.qualified} broke: {_text(error)}") from error
+        finally:
+            self._count("WATCH", resource.qualified, response.status, time.monotonic() - started)
+            response.close()
+
+    async def read_bytes(self, path: str, *, seconds: float, limit: int) -> bytes:
+        """The body at a path (a pod's proxy), at most `limit` bytes of it."""
+        timeout = aiohttp.ClientTimeout(total=seconds, connect=min(seconds, CONNECT_SECONDS))
+        response = await self._send("GET", path, None, None, None, timeout)
+        try:
+            body = await _read_limited(response, limit)
+        finally:
+            response.close()
+        if response.status != 200:
+            raise error_from(response.status, body, response.headers)
+        return body
+
+    # -- writing: called by apply.py and recorder.py only -----------------------------------------------
+
+    async def create(self, resource: Resource, namespace: str, manifest: Json) -> Json:
+        """POST."""
+        return await self._call(
+            "POST",
+            resource.path(namespace),
+            resource=resource.qualified,
+            query={"fieldManager": FIELD_MANAGER},
+            body=manifest,
+            seconds=WRITE_SECONDS,
+        )
+
+    async def apply(self, resource: Resource, namespace: str, manifest: Json, *, force: bool) -> Json:
+        """Server-side apply under our field manager."""
+        return await self._call(
+            "PATCH",
+            resource.path(namespace, manifest["metadata"]["name"]),
+            resource=resource.qualified,
+            query={"fieldManager": FIELD_MANAGER, "force": "true" if force else "false"},
+            body=manifest,
+            content_type=APPLY_PATCH,
+            seconds=WRITE_SECONDS,
+        )
+
+    async def patch_status(self, resource: Resource, namespace: str, name: str, patch: Json) -> Json:
+        """Merge patch of the status subresource."""
+        return await self._call(
+            "PATCH",
+            resource.path(namespace, name, "status"),
+            resource=f"{resource.qualified}/status",
+            query={"fieldManager": FIELD_MANAGER},
+            body=patch,
+            content_type=MERGE_PATCH,
+            seconds=WRITE_SECONDS,
+        )
+
+    async def delete(self, resource: Resource, namespace: str, name: str, uid: str) -> Json:
+        """DELETE exactly this uid, dependants in the background; a Status, or the object that lingers."""
+        options = {
+            "apiVersion": "v1",
+            "kind": "DeleteOptions",
+            "propagationPolicy": "Background",
+            "preconditions": {"uid": uid},
+        }
+        return await self._call(
+            "DELETE",
+            resource.path(namespace, name),
+            resource=resource.qualified,
+            body=options,
+            seconds=WRITE_SECONDS,
+        )
+
+    # -- the wire -----------------------------------------------------------------------------------
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        *,
+        resource: str,
+        seconds: float,
+        query: Mapping[str, str] | None = None,
+        body: Json | None = None,
+        content_type: str = JSON_TYPE,
+    ) -> Json:
+        timeout = aiohttp.ClientTimeout(total=seconds, connect=min(seconds, CONNECT_SECONDS))
+        try:
+            return await self._once(method, path, resource, query, body, content_type, timeout)
+        except Unauthorized:
+            if not await self._log_in_again():
+                raise
+        return await self._once(method, path, resource, query, body, content_type, timeout)
+
+    async def _once(
+        self,
+        method: str,
+        path: str,
+        resource: str,
+        query: Mapping[str, str] | None,
+        body: Json | None,
+        content_type: str,
+        timeout: aiohttp.ClientTimeout,
+    ) -> Json:
+        started = time.monotonic()
+        status = 0
+        try:
+            response = await self._send(method, path, query, body, content_type, timeout)
+            async with response:
+                status = response.status
+                text = await response.read()
+            if not 200 <= status <= 299:
+                raise error_from(status, text, response.headers)
+            answer: Json = json.loads(text)
+            return answer
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+            raise Unreachable(f"{method} {path}: {_text(error)}") from error
+        finally:
+            self._count(method, resource, status, time.monotonic() - started)
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None,
+        body: Json | None,
+        content_type: str | None,
+        timeout: aiohttp.ClientTimeout,
+    ) -> aiohttp.ClientResponse:
+        headers = {"Accept": JSON_TYPE, "User-Agent": f"lepton/{__version__}"}
+        token = await self.authorization()
+        if token:
+            headers["Authorization"] = token
+        if content_type is not None:
+            headers["Content-Type"] = content_type
+        url = self.configuration.host + path + (f"?{urlencode(query)}" if query else "")
+        try:
+            answer = await self._rest.request(
+                "GET" if method == "WATCH" else method,
+                url,
+                headers=headers,
+                body=body,
+                _request_timeout=timeout,
+            )
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise Unreachable(f"{method} {path}: {_text(error)}") from error
+        response: aiohttp.ClientResponse = answer.response
+        return response
+
+    async def _log_in_again(self) -> bool:
+        """Read the credentials anew after a 401, not more often than every few seconds."""
+        if self._relogin is None or time.monotonic() - self._last_login < RELOGIN_SECONDS:
+            return False
+        self._last_login = time.monotonic()
+        await self._relogin()
+        log.info("Logged in again")
+        return True
+
+    @staticmethod
+    def _count(method: str, resource: str, status: int, seconds: float) -> None:
+        metrics.REQUESTS.labels(method, resource, str(status)).inc()
+        if method != "WATCH":
+            metrics.REQUEST_SECONDS.labels(method).observe(seconds)
+
+
+def _text(error: Exception) -> str:
+    """Time-outs have no text of their own."""
+    return str(error) or type(error).__name__
+
+
+async def _read_limited(response: aiohttp.ClientResponse, limit: int) -> bytes:
+    """The body; ValueError when it is longer than `limit`."""
+    body = bytearray()
+    try:
+        async for chunk in response.content.iter_chunked(limit):
+            body += chunk
+            if len(body) > limit:
+                raise ValueError(f"longer than {limit} bytes")
+    except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+        raise Unreachable(f"Body: {_text(error)}") from error
+    return bytes(body)
+
+
+class LoginFailed(Exception):
+    """No credentials; the text says what was tried."""
+
+
+async def connect(kubeconfig: str | None, context: str | None) -> Cluster:
+    """The cluster of an explicit kubeconfig or context, else of the pod's account, else of KUBECONFIG.
+
+    Raises:
+        LoginFailed: nothing usable was found.
+    """
+    configuration = client.Configuration()
+    try:
+        if kubeconfig is None and context is None and _has_service_account():
+            config.load_incluster_config(client_configuration=configuration)
+            _bypass_proxy(configuration)
+            return Cluster(configuration, in_cluster=True)
+
+        async def load() -> None:
+            await config.load_kube_config(
+                config_file=kubeconfig,
+                context=context,
+                client_configuration=configuration,
+                persist_config=False,
+            )
+
+        await load()
+    except (untyped_config.ConfigException, OSError) as error:
+        raise LoginFailed(f"No way into a cluster: {error}") from error
+    _bypass_proxy(configuration)
+    return Cluster(configuration, in_cluster=False, relogin=load)
+
+
+def _has_service_account() -> bool:
+    return _service_address() is not None and TOKEN_FILE.exists()
+
+
+def _service_address() -> str | None:
+    return os.environ.get("KUBERNETES_SERVICE_HOST")
+
+
+def _bypass_proxy(configuration: client.Configuration) -> None:
+    """HTTPS_PROXY doesn't lead to this machine or into this cluster's network."""
+    host = urlsplit(configuration.host).hostname or ""
+    if host in ("localhost", "::1", _service_address()) or host.startswith("127."):
+        configuration.client_session_kwargs = {"trust_env": False}

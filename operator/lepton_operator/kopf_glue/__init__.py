@@ -1,0 +1,1 @@
+"""The only rooms that import kopf: it watches the three Lepton kinds and nothing else."""

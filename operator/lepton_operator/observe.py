@@ -1,0 +1,173 @@
+"""Caches -> one frozen `Observed` per object; the only live reads are claims, by name."""
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping
+
+from lepton_operator.api_errors import NotFound
+from lepton_operator.cache import Cache, uid_of
+from lepton_operator.cluster import Writer
+from lepton_operator.facts import Json, Key, Observed, Refusal, WarningFact
+from lepton_operator.reports import ReportBook
+from lepton_operator.resources import CLAIM, LEPTON_RESOURCES, OWNED_RESOURCES, POD
+from lepton_operator.warnings_log import WarningLog, parse_time
+
+log = logging.getLogger(__name__)
+
+CLAIM_SECONDS = 2.0
+"""How long a claim that was read is believed: a wave of objects shares one store."""
+
+CREATION_SLACK_SECONDS = 1.0
+"""creationTimestamp has whole seconds, Events may have fractions."""
+
+
+def dataset_reference(obj: Json) -> str | None:
+    """The LeptonDataset that a LeptonTrainingJob names."""
+    return _text(obj, "spec", "dataset", "name")
+
+
+def training_job_reference(obj: Json) -> str | None:
+    """The LeptonTrainingJob that a LeptonModel names."""
+    return _text(obj, "spec", "source", "trainingJob", "name")
+
+
+REFERENCES: Mapping[str, tuple[str, Callable[[Json], str | None]]] = {
+    "LeptonTrainingJob": ("LeptonDataset", dataset_reference),
+    "LeptonModel": ("LeptonTrainingJob", training_job_reference),
+}
+"""kind -> (kind it refers to, name of the object referred to)."""
+
+
+class World:
+    """All caches."""
+
+    def __init__(self, on_warning: Callable[[tuple[str, str, str]], None]) -> None:
+        references = {kind: name_of for kind, (_, name_of) in REFERENCES.items()}
+        self.objects = {
+            resource.kind: Cache(resource, reference_of=references.get(resource.kind))
+            for resource in LEPTON_RESOURCES
+        }
+        self.children = {resource.kind: Cache(resource) for resource in OWNED_RESOURCES}
+        self.pods = Cache(POD)
+        self.warnings = WarningLog(on_warning)
+
+    def object(self, key: Key) -> Json | None:
+        """The Lepton object of a key."""
+        return self.objects[key.kind].get(key.namespace, key.name)
+
+    def dependants(self, key: Key) -> list[Key]:
+        """Keys of the objects that name this one."""
+        return [
+            Key(kind, key.namespace, obj["metadata"]["name"])
+            for kind, (referred, _) in REFERENCES.items()
+            if referred == key.kind
+            for obj in self.objects[kind].referring_to(key.namespace, key.name)
+        ]
+
+
+class Observer:
+    """Reads the caches."""
+
+    def __init__(self, world: World, cluster: Writer, reports: ReportBook) -> None:
+        self._world = world
+        self._cluster = cluster
+        self._reports = reports
+        self._claims: dict[tuple[str, str], tuple[float, Json]] = {}
+
+    async def observe(
+        self, key: Key, obj: Json, claim_names: Iterable[str], refusals: tuple[Refusal, ...]
+    ) -> Observed:
+        """What is known about one object now."""
+        uid = uid_of(obj)
+        children = {
+            (kind, child["metadata"]["name"]): child
+            for kind, cache in self._world.children.items()
+            for child in cache.owned_by(uid)
+            if child["metadata"].get("namespace") == key.namespace
+        }
+        pods = tuple(
+            pod for pod in self._world.pods.owned_by(uid) if pod["metadata"].get("namespace") == key.namespace
+        )
+        claims = {name: await self._claim(key.namespace, name) for name in claim_names}
+        return Observed(
+            object=obj,
+            children=children,
+            pods=pods,
+            warnings=self._warnings(key.namespace, children, pods, claims),
+            reports={uid_of(pod): report for pod in pods if (report := self._reports.get(uid_of(pod)))},
+            claims=claims,
+            dataset=self._referred(key, obj, "LeptonDataset"),
+            training_job=self._referred(key, obj, "LeptonTrainingJob"),
+            refusals=refusals,
+        )
+
+    def remember_claim(self, claim: Json) -> None:
+        """A claim that was just created or read."""
+        meta = claim["metadata"]
+        now = time.monotonic()
+        self._claims = {at: held for at, held in self._claims.items() if held[0] + CLAIM_SECONDS > now}
+        self._claims[meta["namespace"], meta["name"]] = (now, claim)
+
+    async def _claim(self, namespace: str, name: str) -> Json | None:
+        held = self._claims.get((namespace, name))
+        if held is not None and held[0] + CLAIM_SECONDS > time.monotonic():
+            return held[1]
+        try:
+            claim = await self._cluster.get(CLAIM, namespace, name)
+        except NotFound:
+            return None
+        self.remember_claim(claim)
+        return claim
+
+    def _referred(self, key: Key, obj: Json, kind: str) -> Json | None:
+        referred, name_of = REFERENCES.get(key.kind, ("", _no_name))
+        name = name_of(obj)
+        if referred != kind or name is None:
+            return None
+        return self._world.objects[kind].get(key.namespace, name)
+
+    def _warnings(
+        self,
+        namespace: str,
+        children: Mapping[tuple[str, str], Json],
+        pods: tuple[Json, ...],
+        claims: Mapping[str, Json | None],
+    ) -> tuple[WarningFact, ...]:
+        about = self._world.warnings.about
+        facts: list[WarningFact] = []
+        for (kind, name), child in children.items():
+            since = _created(child)
+            facts += about(namespace, kind, name, uid_of(child), since)
+            if kind == "Deployment":
+                facts += about(namespace, "ReplicaSet", name, None, since)
+        for pod in pods:
+            facts += about(namespace, "Pod", pod["metadata"]["name"], uid_of(pod), _created(pod))
+        for name in sorted({*claims, *(name for pod in pods for name in claim_names(pod))}):
+            held = claims.get(name)
+            facts += about(namespace, "PersistentVolumeClaim", name, uid_of(held) if held else None, 0.0)
+        return tuple(sorted(facts, key=lambda fact: -fact.timestamp))
+
+
+def claim_names(pod: Json) -> list[str]:
+    """Claims that a pod mounts."""
+    volumes = pod.get("spec", {}).get("volumes") or ()
+    claims = (volume.get("persistentVolumeClaim") for volume in volumes)
+    return [claim["claimName"] for claim in claims if claim]
+
+
+def _created(obj: Json) -> float:
+    return parse_time(obj["metadata"].get("creationTimestamp")) - CREATION_SLACK_SECONDS
+
+
+def _no_name(_obj: Json) -> str | None:
+    return None
+
+
+def _text(obj: Json, *path: str) -> str | None:
+    """A string deep in an object of unknown shape."""
+    at: object = obj
+    for part in path:
+        if not isinstance(at, Mapping):
+            return None
+        at = at.get(part)
+    return at if isinstance(at, str) else None
