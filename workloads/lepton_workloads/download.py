@@ -2,6 +2,7 @@
 
 import hashlib
 import http.client
+import re
 import ssl
 import time
 import urllib.error
@@ -23,6 +24,7 @@ TIMEOUT_SECONDS = 30.0
 """To connect, and for each read: a server that is silent for longer is given up."""
 CHUNK_BYTES = 256 * 1024
 _TRY_AGAIN = (408, 425, 429)
+_ADDRESS = re.compile(r"https?://[^/?#\s@]+[^\s]*", re.IGNORECASE)
 
 log = Log(__name__)
 
@@ -55,8 +57,8 @@ def download(url: str, target: Path, max_bytes: int, sleep: Callable[[float], No
         WorkloadError: `DownloadFailed`; terminal for a wrong address, a refusal (4xx) and a file that is too
             large; not for 404, 5xx and broken connections, which are tried again a few times first (404 not).
     """
-    if urllib.parse.urlsplit(url).scheme.lower() not in ("http", "https"):
-        raise _failed("only http and https addresses can be downloaded", terminal=True)
+    if not _ADDRESS.fullmatch(url):
+        raise _failed("the address must be http://host/path or https://host/path", terminal=True)
     pause = FIRST_PAUSE_SECONDS
     for tried in range(1, TRIES + 1):
         try:
@@ -122,6 +124,8 @@ def _refused(status: int, headers: Message) -> Exception:
     if status >= 500 or status in _TRY_AGAIN:
         after = headers.get("Retry-After", "") or ""
         return _TemporaryFailure(message, float(after) if after.isascii() and after.isdigit() else 0.0)
+    if status < 400:
+        message += ", a redirect that is not followed"
     return _failed(message, terminal=status != 404)
 
 

@@ -10,16 +10,18 @@ import gc
 import logging
 import signal
 import socket
+from collections.abc import Callable
 from types import FrameType
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from lepton_workloads.contract.artifact import Signature
 from lepton_workloads.contract.outcome import Outcome
 from lepton_workloads.logs import Log
 from lepton_workloads.serve.access_log import AccessLog
 from lepton_workloads.serve.app import App
-from lepton_workloads.serve.engine import EngineThread
+from lepton_workloads.serve.engine import Engine, EngineThread
 from lepton_workloads.serve.metrics import Metrics
 from lepton_workloads.serve.model import Model, engine_loader, read_signature
 from lepton_workloads.serve.settings import Settings, read_settings
@@ -72,15 +74,19 @@ class Server(uvicorn.Server):
 
 
 def build(settings: Settings) -> tuple[Server, Model]:
-    """The server, composed and not started, and its model, which has begun to load.
+    """The server for the model on disk, not started, and the model, which has begun to load.
 
     Raises:
         WorkloadError: the signature can't be used.
     """
-    task = settings.task
     signature = read_signature(settings.model_dir)
+    return compose(settings, signature, engine_loader(settings.model_dir, signature, settings.threads))
+
+
+def compose(settings: Settings, signature: Signature, load: Callable[[], Engine]) -> tuple[Server, Model]:
+    """The server for any engine; `load` runs in the engine's thread and may take its time."""
+    task = settings.task
     metrics = Metrics(task.name, task.version)
-    load = engine_loader(settings.model_dir, signature, settings.threads)
     engine = EngineThread(load, metrics.inference_seconds.observe)
     metrics.watch("queue_depth", "Requests that wait for the engine.", lambda: engine.depth)
     model = Model(task, signature, engine, settings.threads, metrics)
@@ -125,14 +131,18 @@ def main() -> Outcome:
     """
     settings = read_settings()
     server, model = build(settings)
-    with listen(settings.port) as listener:
-        runner = asyncio.Runner(loop_factory=server.config.get_loop_factory())
-        with runner:
-            runner.run(_serve(server, model, listener))
+    new_loop = server.config.get_loop_factory()
+    with listen(settings.port) as listener, asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(run(server, model, listener))
     return Outcome()
 
 
-async def _serve(server: Server, model: Model, listener: socket.socket) -> None:
+async def run(server: Server, model: Model, listener: socket.socket) -> None:
+    """Serves from now on, also while the model loads, until the server is stopped.
+
+    Raises:
+        WorkloadError: the model can't be used.
+    """
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     try:
         await model.load()
