@@ -9,7 +9,6 @@ import argparse
 import json
 import os
 import sys
-import time
 from pathlib import Path
 
 from lepton_cluster import images, lifecycle
@@ -48,11 +47,9 @@ def parser() -> argparse.ArgumentParser:
 
 
 def load(layout: Layout, archives: list[Path]) -> None:
-    started = time.monotonic()
     nodes = layout.nodes(State.require(layout).nodes)
-    for line in images.load(nodes, archives):
-        say(f"Loaded {line}")
-    say(f"{len(archives)} image archive(s) are on {len(nodes)} node(s) after {time.monotonic() - started:.1f} s")
+    images.load(nodes, archives, say)
+    say(f"{len(archives)} image archive(s) are on {len(nodes)} node(s)")
 
 
 def execute(arguments: argparse.Namespace, layout: Layout) -> int:

@@ -14,11 +14,13 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
 from lepton_cluster import images, layout, mounts, network, processes
 
 CLI = Path(__file__).with_name("cli.py")
@@ -108,7 +110,8 @@ def pod(name: str, node: str | None, user: int) -> dict[str, Any]:
 
 def service(name: str, **spec: object) -> dict[str, Any]:
     body = {"selector": {"app": "probe"}, "ports": [{"port": 80, "targetPort": 8080}], **spec}
-    return {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": NAMESPACE}, "spec": body}
+    metadata = {"name": name, "namespace": NAMESPACE}
+    return {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": body}
 
 
 def surroundings() -> list[dict[str, Any]]:
@@ -189,9 +192,10 @@ def test_logs_proxy_and_port_forward_work_on_every_node(cluster: Cluster, name: 
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as forward:
         assert forward.stdout is not None
         port = forward.stdout.readline().split("127.0.0.1:")[1].split()[0]
-        fetched = subprocess.run(["curl", "-sf", f"http://127.0.0.1:{port}/{name}"], capture_output=True, check=True)
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/{name}", timeout=10) as response:
+            fetched = response.read().decode()
         forward.terminate()
-    assert fetched.stdout.decode() == name
+    assert fetched == name
 
 
 def test_service_proxy_works(cluster: Cluster) -> None:

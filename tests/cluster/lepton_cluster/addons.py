@@ -20,6 +20,7 @@ NAMES = ["coredns", "metrics-server", "provisioner"]
 METRICS_PORT = 4443
 STORAGE_CLASS = "lepton-local"
 SYSTEM = "kube-system"
+USER_ROLES = ("view", "edit", "admin")
 
 Manifest = dict[str, Any]
 
@@ -96,7 +97,7 @@ def _metrics(layout: Layout) -> list[Manifest]:
         "kind": "ClusterRole",
         "metadata": {
             "name": "lepton:metrics-reader",
-            "labels": {f"rbac.authorization.k8s.io/aggregate-to-{role}": "true" for role in ("view", "edit", "admin")},
+            "labels": {f"rbac.authorization.k8s.io/aggregate-to-{role}": "true" for role in USER_ROLES},
         },
         "rules": [_rule("metrics.k8s.io", ["pods", "nodes"], "get list watch")],
     }
@@ -207,4 +208,4 @@ def resolves(name: str, server: str = DNS_SERVICE_IP, seconds: float = 1.0) -> b
         except OSError:
             return False
     flags, _, answers = struct.unpack(">HHH", answer[2:8])
-    return flags & 0x000F == 0 and answers > 0
+    return bool(flags & 0x000F == 0 and answers > 0)

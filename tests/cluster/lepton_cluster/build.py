@@ -69,12 +69,16 @@ def install_packages(say: Say) -> None:
     install = [*apt, "install", "-y", "--no-install-recommends", *packages]
     with locked(cache_folder() / "apt.lock"):
         for command in (install, [*apt, "update"], install):
-            result = subprocess.run(
-                command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-            )
+            result = _run_long(command, environment)
             if not missing_packages():
                 return
     raise ClusterError(f"{' '.join(install)} failed:\n{(result.stderr or result.stdout)[-1500:]}")
+
+
+def _run_long(command: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
 
 
 def go_program() -> str:
@@ -116,9 +120,7 @@ def _compile(folder: Path, say: Say) -> None:
         "-o", f"{unfinished}/", "./cmd/...",
     ]  # fmt: skip
     environment = {**os.environ, "CGO_ENABLED": "0"}
-    result = subprocess.run(
-        command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-    )
+    result = _run_long(command, environment)
     if result.returncode:
         raise ClusterError(f"The build failed:\n{result.stderr[-3000:]}")
     unfinished.rename(folder)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 
 ROOT = Path("/sys/fs/cgroup")
@@ -14,7 +15,8 @@ def _hierarchies() -> list[Path]:
     """The mounted hierarchies that a container's processes are in: one in v2, one per controller in v1."""
     if (ROOT / "cgroup.controllers").exists():
         return [ROOT]
-    return [path for path in ROOT.iterdir() if path.is_dir() and not path.is_symlink() and path.name != "unified"]
+    folders = [path for path in ROOT.iterdir() if path.is_dir() and not path.is_symlink()]
+    return [path for path in folders if path.name != "unified"]  # systemd's v2 beside v1: no controllers
 
 
 def create(cgroup: str) -> None:
@@ -58,10 +60,8 @@ def kill_all(cgroup: str, seconds: float = 10.0) -> int:
     while (pids := processes(cgroup)) and time.monotonic() < deadline:
         seen |= pids
         for pid in pids:
-            try:
+            with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
         time.sleep(0.05)
     return len(seen)
 

@@ -7,10 +7,11 @@ import io
 import json
 import shutil
 import tarfile
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from lepton_cluster.build import cache_folder
+from lepton_cluster.build import Say, cache_folder
 from lepton_cluster.errors import ClusterError
 from lepton_cluster.layout import Node
 from lepton_cluster.node import PAUSE_IMAGE, ctr
@@ -25,7 +26,7 @@ def pause_archive() -> Path:
     if program is None:
         raise ClusterError(f"{PAUSE_PROGRAM} is not installed")
     content = Path(program).read_bytes()
-    path = cache_folder() / "images" / f"pause-{hashlib.sha256(content).hexdigest()[:12]}.tar"
+    path = cache_folder() / "pause" / f"pause-{hashlib.sha256(content).hexdigest()[:12]}.tar"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_suffix(".unfinished")
@@ -85,26 +86,25 @@ def _tar(files: dict[str, bytes], mode: int) -> bytes:
 def archive_key(archive: Path) -> str:
     """What tells one archive from another without reading gigabytes: path, size, time of change."""
     status = archive.stat()
-    return hashlib.sha256(f"{archive.resolve()} {status.st_size} {status.st_mtime_ns}".encode()).hexdigest()[:24]
+    identity = f"{archive.resolve()} {status.st_size} {status.st_mtime_ns}"
+    return hashlib.sha256(identity.encode()).hexdigest()[:24]
 
 
-def load(nodes: list[Node], archives: list[Path]) -> list[str]:
-    """Import archives into all nodes, the nodes side by side. Returns a line per import that was needed."""
+def load(nodes: list[Node], archives: list[Path], say: Say) -> None:
+    """Import archives into all nodes that lack them, the nodes side by side."""
     for archive in archives:
         if not archive.is_file():
             raise ClusterError(f"{archive} does not exist")
     with ThreadPoolExecutor(max_workers=len(nodes)) as pool:
-        imported = list(pool.map(lambda node: _load_node(node, archives), nodes))
-    return [line for lines in imported for line in lines]
+        list(pool.map(lambda node: _load_node(node, archives, say), nodes))
 
 
-def _load_node(node: Node, archives: list[Path]) -> list[str]:
-    lines = []
+def _load_node(node: Node, archives: list[Path], say: Say) -> None:
     for archive in archives:
         marker = node.folder / "loaded" / archive_key(archive)
         if not marker.exists():
+            started = time.monotonic()
             run(ctr(node, "images", "import", str(archive)))
             marker.parent.mkdir(exist_ok=True)
             marker.touch()
-            lines.append(f"{archive.name} into {node.name}")
-    return lines
+            say(f"Loaded {archive.name} into {node.name} in {time.monotonic() - started:.0f} s")

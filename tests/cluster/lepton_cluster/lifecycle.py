@@ -7,6 +7,7 @@ import json
 import socket
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from lepton_cluster import addons, cgroups, control_plane, images, mounts, network, node, pki, processes
@@ -59,7 +60,10 @@ def problem(layout: Layout, wanted: State) -> str | None:
     missing = sorted(set(all_components(nodes)) - processes.running_names(layout))
     if missing:
         return f"not running: {', '.join(missing)}"
-    api = Api(layout)
+    try:
+        api = Api(layout)
+    except (OSError, ValueError) as error:
+        return f"its files are damaged: {error}"
     if not api.ready():
         return "the API server is not ready"
     unready = sorted({n.name for n in nodes} - api.ready_nodes())
@@ -89,7 +93,7 @@ def _create(layout: Layout, wanted: State, say: Say) -> None:
     control_plane.start_controllers(layout, binaries)
     for n in nodes:
         _wait_for_runtime(layout, n)
-    images.load(nodes, [images.pause_archive()])
+    images.load(nodes, [images.pause_archive()], lambda line: None)
     for n in nodes:
         node.start_agents(layout, n, binaries)
     api.apply(addons.manifests(layout))
@@ -117,13 +121,17 @@ def _wait_until_usable(layout: Layout, nodes: list[Node], api: Api, say: Say) ->
     account = "the default ServiceAccount"
     wait(account, lambda: api.exists(DEFAULT_ACCOUNT), ["api-server", "controller-manager"])
     for n in nodes:
-        wait(f"{n.name} to be Ready", lambda n=n: n.name in api.ready_nodes(), node.components(n))  # type: ignore[misc]
+        wait(f"{n.name} to be Ready", partial(_is_ready, api, n), node.components(n))
     say(f"Ready: {', '.join(n.name for n in nodes)}")
     for n in nodes:
         parts = ["coredns", f"kube-proxy-{n.number}"]
-        wait(f"names to resolve on {n.name}", lambda n=n: addons.names_resolve(n), parts)  # type: ignore[misc]
+        wait(f"names to resolve on {n.name}", partial(addons.names_resolve, n), parts)
     wait("the metrics API to be registered", lambda: api.exists(METRICS_SERVICE), addons.NAMES)
     say("Names resolve; StorageClass lepton-local is the default")
+
+
+def _is_ready(api: Api, n: Node) -> bool:
+    return n.name in api.ready_nodes()
 
 
 def wait_metrics(layout: Layout, say: Say) -> None:
@@ -205,7 +213,7 @@ def start_node(layout: Layout, number: int, say: Say) -> None:
     api, started = Api(layout), time.time()
 
     def reported() -> bool:
-        return n.name in api.ready_nodes() and _lease_renewed(api, n, started)
+        return _is_ready(api, n) and _lease_renewed(api, n, started)
 
     processes.wait_for(layout, f"{n.name} to be Ready", reported, components=node.components(n), seconds=120)
     say(f"{n.name} is Ready again")
@@ -231,9 +239,10 @@ def status(layout: Layout) -> tuple[bool, dict[str, object]]:
     trouble = problem(layout, state) if state else "it is not up"
     facts: dict[str, object] = {"healthy": trouble is None, "problem": trouble, "folder": str(layout.folder)}
     if state:
-        facts["nodes"] = {
-            n.name: set(node.components(n)) <= processes.running_names(layout) for n in layout.nodes(state.nodes)
-        }
+        running = processes.running_names(layout)
+        facts["nodes"] = {n.name: set(node.components(n)) <= running for n in layout.nodes(state.nodes)}
         facts["kubeconfig"] = str(layout.kubeconfig)
-        facts["server"] = json.loads(layout.kubeconfig.read_text())["clusters"][0]["cluster"]["server"]
+        if layout.kubeconfig.exists():
+            config = json.loads(layout.kubeconfig.read_text())
+            facts["server"] = config["clusters"][0]["cluster"]["server"]
     return trouble is None, facts

@@ -109,7 +109,8 @@ def _write_cni_config(node: Node) -> None:
         {"type": "ptp", "ipMasq": False, "ipam": ipam},
         {"type": "portmap", "capabilities": {"portMappings": True}},
     ]
-    _write(folder / "10-pods.conflist", {"cniVersion": "0.4.0", "name": node.cluster.prefix, "plugins": plugins})
+    config = {"cniVersion": "0.4.0", "name": node.cluster.prefix, "plugins": plugins}
+    _write(folder / "10-pods.conflist", config)
 
 
 def containerd_config(node: Node) -> str:

@@ -72,7 +72,8 @@ def _client(pki: Path, name: str, user: str, group: str, authority: str = "ca") 
 
 def _request(pki: Path, name: str, subject: str, extensions: list[str], authority: str | None = None) -> None:
     command = [
-        "openssl", "req", "-config", str(pki / "openssl.cnf"), "-x509", "-nodes", "-days", "365", "-subj", subject,
+        "openssl", "req", "-config", str(pki / "openssl.cnf"),
+        "-x509", "-nodes", "-days", "365", "-subj", subject,
         "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
         "-keyout", str(pki / f"{name}.key"), "-out", str(pki / f"{name}.crt"),
     ]  # fmt: skip

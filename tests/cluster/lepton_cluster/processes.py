@@ -12,6 +12,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -129,10 +130,8 @@ def stop(layout: Layout, wanted: Callable[[Process], bool], *, grace: float = 10
 
 def _signal(processes: Iterable[Process], number: signal.Signals) -> None:
     for process in processes:
-        try:
+        with suppress(ProcessLookupError):
             os.kill(process.pid, number)
-        except ProcessLookupError:
-            pass
 
 
 def _wait_gone(layout: Layout, wanted: Callable[[Process], bool], seconds: float) -> bool:
