@@ -30,8 +30,8 @@ def check_size(cnn: Cnn, picture: Picture) -> None:
             raise WorkloadError(
                 Failure.INVALID_SPEC,
                 f"pictures of {picture.height} x {picture.width} are too small: nothing is left of them "
-                f"after block {block} of {len(cnn.convolutions)}; use fewer convolutions, a smaller poolSize or "
-                "kernelSize, or larger pictures in the dataset",
+                f"after block {block} of {len(cnn.convolutions)}; use fewer convolutions, a smaller poolSize "
+                "or kernelSize, or larger pictures in the dataset",
                 terminal=True,
             )
 
