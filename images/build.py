@@ -68,6 +68,7 @@ def build(cache: Path, names: list[str]) -> None:
         if missing:
             engine = engines.choose(cache)
             engine.prepare()
+            engine.clear()
             for image in missing:
                 engine.build(image)
                 export(engine, image, cache)
@@ -96,11 +97,13 @@ def prune(newest: Path, name: str, keep: int = 2) -> None:
 def push(cache: Path, registry: str) -> None:
     engine = engines.choose(cache)
     engine.prepare()
-    for image in recipe.images():
-        engine.build(image)
-        target = in_registry(image, registry)
-        say(f"Pushing {target}")
-        engine.push(image, target)
+    with locked(cache / "images"):
+        engine.clear()
+        for image in recipe.images():
+            engine.build(image)
+            target = in_registry(image, registry)
+            say(f"Pushing {target}")
+            engine.push(image, target)
 
 
 def in_registry(image: recipe.Image, registry: str | None) -> str:

@@ -8,6 +8,7 @@ so nothing of it is in the image.
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import shutil
 import subprocess
@@ -26,7 +27,12 @@ TRUST_ALL = '{"default": [{"type": "insecureAcceptAnything"}]}'
 
 
 class Engine(Protocol):
-    def prepare(self) -> None: ...
+    def prepare(self) -> None:
+        """Installs what is needed."""
+
+    def clear(self) -> None:
+        """Removes what a killed build left. Only for who holds the lock: it would end another's build."""
+
     def build(self, image: recipe.Image) -> None: ...
     def save(self, image: recipe.Image, archive: Path) -> None: ...
     def push(self, image: recipe.Image, target: str) -> None: ...
@@ -46,6 +52,9 @@ def choose(cache: Path) -> Engine:
 
 class Docker:
     def prepare(self) -> None:
+        pass
+
+    def clear(self) -> None:
         pass
 
     def build(self, image: recipe.Image) -> None:
@@ -75,13 +84,15 @@ class Buildah:
         install_packages(self.home.parent / "apt.lock")
         (self.home / "policy.json").write_text(TRUST_ALL)
         self.options = self.storage_options()
-        # Containers of a build that was killed.
+
+    def clear(self) -> None:
         self.buildah("rm", "--all")
 
     def storage_options(self) -> list[str]:
         """overlay where the kernel and the file system below the cache take it, else plain copies."""
         for driver in ("overlay", "vfs"):
-            place = ["--root", str(self.home / driver), "--runroot", f"/run/lepton-buildah-{driver}"]
+            run = f"/run/lepton-buildah/{hashlib.sha256(bytes(self.home)).hexdigest()[:8]}-{driver}"
+            place = ["--root", str(self.home / driver), "--runroot", run]
             options = ["--storage-driver", driver, *place]
             if answers(["buildah", *options, "info"]):
                 return options
