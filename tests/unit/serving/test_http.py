@@ -47,7 +47,7 @@ def test_the_index_lists_every_route(served: Process) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/nothing", "/v1", "/v1/models", "/v1/models/digits:guess", "//", "/%00", "/é"]
+    "path", ["/nothing", "/v1", "/v1/models", "/v1/models/digits:guess", "//", "/%00", "/%C3%A9", "/%ff"]
 )
 def test_an_unknown_path_is_404(served: Process, path: str) -> None:
     answer = served.get(path)
@@ -115,6 +115,13 @@ def test_what_is_not_http_gets_a_json_error(served: Process) -> None:
     assert head.startswith(b"HTTP/1.1 400 ")
     assert b"application/json" in head
     assert json.loads(body)["error"]
+
+
+@pytest.mark.parametrize("part", [b"X: " + b"x" * 70_000, b"X: x\r\n" * 12_000])
+def test_a_header_without_end_is_431(served: Process, part: bytes) -> None:
+    answer = raw(served.port, b"GET / HTTP/1.1\r\nHost: x\r\n" + part)
+    assert answer.startswith(b"HTTP/1.1 431 ")
+    assert served.get("/healthz").status == 200
 
 
 def test_a_client_that_goes_away_leaves_nothing(served: Process) -> None:

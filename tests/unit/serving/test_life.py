@@ -103,14 +103,14 @@ def test_requests_go_on_while_the_drain_begins(root: Path) -> None:
     statuses = []
     server.process.send_signal(signal.SIGTERM)
     until(lambda: server.lines("Began to drain"), "the drain")
-    for _ in range(20):
+    for _ in range(5):
         connection.request("POST", "/v1/models/digits:predict", json.dumps(ONE))
         answer = read(connection)
         statuses.append(answer.status)
         assert answer.headers["connection"] == "close"
         connection.close()
         connection = server.connect()
-    assert statuses == [200] * 20
+    assert statuses == [200] * 5
     assert server.outcome()[0] == 0
 
 

@@ -30,17 +30,44 @@ LINGER_SECONDS = 1.0
 KEEP_ALIVE_SECONDS = 75
 """Longer than the usual 60 s of clients and proxies, so that they, who know, close idle connections first."""
 BACKLOG = 1024
+MAX_HEADER_BYTES = 64 * 1024
 
 log = Log(__name__)
 
 
-class JsonErrors(HttpToolsProtocol):
-    """What can't be parsed as HTTP is answered in the form of all other errors."""
+class HttpProtocol(HttpToolsProtocol):
+    """uvicorn's, with a limit for headers, and errors in the form of all others."""
+
+    _unparsed_bytes = 0
+    """Received since the last whole header; bodies are counted where they are read."""
+    _in_body = False
+
+    def data_received(self, data: bytes) -> None:
+        """Called with each piece of a connection's bytes."""
+        if not self._in_body:
+            self._unparsed_bytes += len(data)
+        super().data_received(data)
+        if not self._in_body and self._unparsed_bytes > MAX_HEADER_BYTES and not self.transport.is_closing():
+            self._refuse(b"431 Request Header Fields Too Large", b"the header is too large")
+
+    def on_headers_complete(self) -> None:
+        """Called by the parser."""
+        self._unparsed_bytes = 0
+        self._in_body = True
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """Called by the parser."""
+        self._in_body = False
+        super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
-        """Writes the answer and closes the connection."""
-        body = b'{"error":"this is no valid HTTP request"}'
-        head = b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\nconnection: close\r\n"
+        """Called for what can't be parsed."""
+        self._refuse(b"400 Bad Request", b"this is no valid HTTP request")
+
+    def _refuse(self, status: bytes, message: bytes) -> None:
+        body = b'{"error":"%s"}' % message
+        head = b"HTTP/1.1 %s\r\ncontent-type: application/json\r\nconnection: close\r\n" % status
         self.transport.write(head + b"content-length: %d\r\n\r\n" % len(body) + body)
         self.transport.close()
 
@@ -94,7 +121,7 @@ def compose(settings: Settings, signature: Signature, load: Callable[[], Engine]
     config = uvicorn.Config(
         App(model, metrics, AccessLog(settings.access_log)),
         loop="uvloop",
-        http=JsonErrors,
+        http=HttpProtocol,
         ws="none",
         lifespan="off",
         interface="asgi3",
@@ -106,7 +133,7 @@ def compose(settings: Settings, signature: Signature, load: Callable[[], Engine]
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=max(1, round(task.drain_seconds - linger)),
     )
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)  # what it tells is told below
+    logging.getLogger("uvicorn").setLevel(logging.ERROR)  # the rest is told below, or from outside
     engine.start()
     return Server(config, model, linger), model
 
