@@ -1,0 +1,331 @@
+"""Training in processes of its own, as in a pod: end to end, recovery, a gang of two, failures."""
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lepton_workloads.contract.artifact import CHECKSUMS_FILE, Lineage, Signature
+from lepton_workloads.contract.outcome import Failure, Outcome, Report, TrainResult, parse_outcome
+from lepton_workloads.contract.tasks import TrainTask
+from lepton_workloads.report import ReportServer
+from lepton_workloads.termination import WorkloadError
+from lepton_workloads.train import artifact, gate, run
+
+from .conftest import Pod
+
+SMALL = {"convolutions": [6], "dense": [16]}
+
+
+@pytest.fixture
+def key(pod: Pod) -> str:
+    """A prepared dataset of 1,797 easy pictures, mounted as in a training pod."""
+    pod.use_digits()
+    picture = {"height": 12, "width": 12, "channels": 1}
+    result = pod.prepare(builtin="digits", sourcePath=None, picture=picture).prepare
+    assert result is not None
+    (pod.root / "lepton/dataset").symlink_to(pod.datasets / result.key)
+    return result.key
+
+
+def task_of(key: str, **fields: Any) -> TrainTask:
+    values = {
+        "job": "ns/j",
+        "jobUid": "job-1",
+        "attempt": 1,
+        "workers": 1,
+        "peers": ["localhost"],
+        "datasetName": "d",
+        "datasetKey": key,
+        "network": SMALL,
+        "training": {"epochs": 2, "batchSize": 64, "learningRate": 0.01},
+        "image": "trainer:1",
+        "startupDeadlineSeconds": 120,
+    }
+    return TrainTask.model_validate({**values, **fields})
+
+
+def start(pod: Pod, task: TrainTask, index: int = 0, port: int = 0) -> "subprocess.Popen[str]":
+    """A worker as a process; its outcome goes to `termination-<index>`."""
+    pytest.importorskip("tensorflow", reason="training needs the trainer's packages")
+    workloads = Path(sys.modules["lepton_workloads"].__path__[0]).parent
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(workloads),
+        "LEPTON_TASK": task.to_json(),
+        "JOB_COMPLETION_INDEX": str(index),
+        "LEPTON_TERMINATION_FILE": str(pod.root / f"termination-{index}"),
+        "LEPTON_REPORT_PORT": str(port),
+        "LEPTON_THREADS": "1",
+        "LEPTON_POD_UID": f"pod-{index}",
+    }
+    return subprocess.Popen(
+        [sys.executable, "-m", "lepton_workloads.train"],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+
+
+def outcome_of(pod: Pod, index: int = 0) -> Outcome:
+    outcome = parse_outcome((pod.root / f"termination-{index}").read_text())
+    assert outcome is not None
+    return outcome
+
+
+def train(pod: Pod, task: TrainTask) -> tuple[int, Outcome, list[dict[str, Any]]]:
+    """Exit code, outcome and log lines of one worker."""
+    process = start(pod, task)
+    output, _ = process.communicate(timeout=600)
+    return process.returncode, outcome_of(pod), [json.loads(line) for line in output.splitlines()]
+
+
+def trained(pod: Pod, task: TrainTask) -> TrainResult:
+    code, outcome, _ = train(pod, task)
+    assert code == 0, outcome
+    assert outcome.train is not None
+    return outcome.train
+
+
+def test_a_training_leaves_one_whole_version_and_its_report_can_be_lost(pod: Pod, key: str) -> None:
+    result = trained(pod, task_of(key))
+    assert result.epochs == 2
+    assert result.test_accuracy > 0.8
+    assert not result.recovered
+    folder = pod.models / result.digest
+    assert [path.name for path in pod.models.iterdir()] == [result.digest]
+    check_checksums(folder, result)
+    check_signature_and_lineage(folder, key, result)
+    check_litert(pod, folder, result)
+    # The report was lost: the next pod finds the version, trains nothing and needs no dataset.
+    (pod.root / "lepton/dataset").unlink()
+    code, outcome, lines = train(pod, task_of(key, attempt=2))
+    assert code == 0
+    assert outcome.train == result.model_copy(update={"recovered": True})
+    assert "Trained" not in {line["message"] for line in lines}
+    # A note whose version is gone is no version.
+    shutil.rmtree(folder)
+    pod.monkeypatch.setenv("LEPTON_ROOT", str(pod.root))
+    assert artifact.published_result() is None
+
+
+def check_checksums(folder: Path, result: TrainResult) -> None:
+    text = (folder / CHECKSUMS_FILE).read_text()
+    assert hashlib.sha256(text.encode()).hexdigest() == result.digest
+    listed = dict(reversed(line.split("  ", 1)) for line in text.splitlines())
+    files = {
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != CHECKSUMS_FILE
+    }
+    assert set(listed) == files
+    assert list(listed) == sorted(listed)
+    assert {"model.keras", "model.tflite", "saved_model/saved_model.pb", "metrics.json"} <= files
+    for name, digest in listed.items():
+        assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
+    assert result.bytes == sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def check_signature_and_lineage(folder: Path, key: str, result: TrainResult) -> None:
+    signature = Signature.model_validate_json((folder / "signature.json").read_text())
+    assert signature.inputs[0].shape == [-1, 12, 12, 1]
+    assert signature.outputs[0].shape == [-1, 10]
+    assert signature.labels == [str(digit) for digit in range(10)]
+    lineage = Lineage.model_validate_json((folder / "lineage.json").read_text())
+    assert lineage.dataset_key == key
+    assert lineage.weights_digest == result.weights_digest
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert len(metrics["history"]) == 2
+    assert np.sum(metrics["test"]["confusionMatrix"]) == metrics["test"]["samples"]
+    assert metrics["test"]["accuracy"] == result.test_accuracy
+    assert metrics["litertDifference"] <= 1e-5
+
+
+def check_litert(pod: Pod, folder: Path, result: TrainResult) -> None:
+    """The served file, used as the signature says, has the accuracy that was reported."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    signature = Signature.model_validate_json((folder / "signature.json").read_text())
+    normalization = signature.preprocessing.normalization
+    dataset = pod.root / "lepton/dataset"
+    labels = np.fromfile(dataset / "test.labels", "<i4")
+    pixels = np.fromfile(dataset / "test.images", np.uint8).reshape(-1, 12, 12, 1)
+    interpreter = Interpreter(model_path=str(folder / "model.tflite"), num_threads=1)
+    [inputs] = interpreter.get_input_details()
+    [outputs] = interpreter.get_output_details()
+    interpreter.resize_tensor_input(inputs["index"], pixels.shape)
+    interpreter.allocate_tensors()
+    values = pixels.astype(np.float32) * normalization.scale + normalization.offset
+    interpreter.set_tensor(inputs["index"], values.astype(np.float32))
+    interpreter.invoke()
+    found = interpreter.get_tensor(outputs["index"]).argmax(axis=1)
+    assert float((found == labels).mean()) == pytest.approx(result.test_accuracy)
+
+
+def free_ports() -> list[int]:
+    """Report ports of two workers, each with the next port free for TensorFlow."""
+    ports: list[int] = []
+    with ExitStack() as stack:
+        while len(ports) < 2:
+            first, second = (stack.enter_context(socket.socket()) for _ in range(2))
+            first.bind(("127.0.0.1", 0))
+            try:
+                second.bind(("127.0.0.1", first.getsockname()[1] + 1))
+            except OSError:
+                continue
+            ports.append(first.getsockname()[1])
+    return ports
+
+
+@pytest.fixture
+def gang(pod: Pod) -> Iterator[Any]:
+    """Starts two workers of one task; what still runs at the end is killed."""
+    processes: list[subprocess.Popen[str]] = []
+
+    def begin(key: str, **fields: Any) -> list["subprocess.Popen[str]"]:
+        ports = free_ports()
+        peers = [f"127.0.0.1:{port}" for port in ports]
+        task = task_of(key, workers=2, peers=peers, **fields)
+        processes.extend(start(pod, task, index, port) for index, port in enumerate(ports))
+        return processes
+
+    yield begin
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def test_two_workers_end_with_equal_weights_and_the_losses_of_one(pod: Pod, key: str, gang: Any) -> None:
+    network = {**SMALL, "dropout": 0.0}
+    alone = trained(pod, task_of(key, network=network))
+    shutil.rmtree(pod.checkpoints)
+    pod.checkpoints.mkdir()
+    outputs = [process.communicate(timeout=600)[0] for process in gang(key, network=network)]
+    assert outcome_of(pod, 1) == Outcome()
+    together = outcome_of(pod, 0).train
+    assert together is not None
+    assert together.train_loss == pytest.approx(alone.train_loss, rel=1e-4)
+    weights = set()
+    for output in outputs:
+        lines = [json.loads(line) for line in output.splitlines()]
+        weights |= {line["weights"] for line in lines if line["message"] == "Trained"}
+    assert weights == {together.weights_digest}
+
+
+def test_a_worker_whose_peer_is_killed_ends_and_says_so(pod: Pod, key: str, gang: Any) -> None:
+    chief, other = gang(key, training={"epochs": 10_000, "batchSize": 64})
+    for line in chief.stdout:
+        if "Finished epoch" in line:
+            break
+    other.send_signal(signal.SIGKILL)
+    chief.communicate(timeout=120)
+    assert chief.returncode != 0
+    text = (pod.root / "termination-0").read_text() if (pod.root / "termination-0").exists() else ""
+    outcome = parse_outcome(text)
+    if outcome is not None:  # TensorFlow may abort the process before Python hears of it
+        assert (outcome.reason, outcome.terminal) == (Failure.PEERS_NOT_READY, False)
+    assert list(pod.models.iterdir()) == []
+
+
+def test_a_diverging_training_names_the_step_and_leaves_nothing(pod: Pod, key: str) -> None:
+    training = {"epochs": 3, "batchSize": 64, "optimizer": "sgd", "learningRate": 100.0}
+    # A silent unit stays silent: with many units and no bound (elu) the loss overflows.
+    network = {"convolutions": [16, 16, 16], "dense": [64, 64], "activation": "elu"}
+    code, outcome, _ = train(pod, task_of(key, training=training, network=network))
+    assert (code, outcome.reason, outcome.terminal) == (3, Failure.DIVERGED, True)
+    assert "lower the learning rate (now 100)" in (outcome.message or "")
+    assert list(pod.models.iterdir()) == []
+
+
+def test_a_picture_too_small_for_the_poolings_is_invalid(pod: Pod, key: str) -> None:
+    code, outcome, _ = train(pod, task_of(key, network={"convolutions": [4, 4, 4, 4]}))
+    assert (code, outcome.reason) == (3, Failure.INVALID_SPEC)
+    assert "nothing is left of them after block 4 of 4" in (outcome.message or "")
+
+
+def in_process(pod: Pod, task: TrainTask) -> WorkloadError:
+    """For failures that come before TensorFlow is needed."""
+    pod.monkeypatch.setenv("LEPTON_TASK", task.to_json())
+    with pytest.raises(WorkloadError) as caught:
+        run.main()
+    return caught.value
+
+
+def test_a_missing_or_other_dataset_is_not_ready(pod: Pod, key: str) -> None:
+    other = in_process(pod, task_of("0" * 64))
+    assert (other.reason, other.terminal) == (Failure.DATASET_NOT_READY, False)
+    (pod.root / "lepton/dataset").unlink()
+    (pod.root / "lepton/dataset").mkdir()
+    assert in_process(pod, task_of(key)).reason == Failure.DATASET_NOT_READY
+
+
+def test_a_damaged_dataset_is_invalid(pod: Pod, key: str) -> None:
+    with (pod.datasets / key / "train.images").open("r+b") as file:
+        file.write(b"\xff\xff\xff\xff")
+    error = in_process(pod, task_of(key))
+    assert (error.reason, error.terminal) == (Failure.INVALID_DATA, True)
+    assert "sha256 of train.images" in error.message
+
+
+def test_a_dataset_without_test_split_is_refused_before_training(pod: Pod) -> None:
+    pod.image_folder()
+    result = pod.prepare(split={"train": 0.8, "validation": 0.2, "test": 0}).prepare
+    assert result is not None
+    (pod.root / "lepton/dataset").symlink_to(pod.datasets / result.key)
+    error = in_process(pod, task_of(result.key))
+    assert error.reason == Failure.INVALID_SPEC
+    assert "set spec.split.test above 0" in error.message
+
+
+def test_a_batch_that_the_workers_can_t_share_is_refused(pod: Pod) -> None:
+    error = in_process(pod, task_of("k", workers=3, peers=["a", "b", "c"]))
+    assert "batchSize 64 is not a multiple of the 3 workers" in error.message
+
+
+def test_missing_peers_are_named(pod: Pod, key: str) -> None:
+    [port, _] = free_ports()
+    peers = ["127.0.0.1:1", f"127.0.0.1:{port}"]
+    error = in_process(pod, task_of(key, workers=2, peers=peers, startupDeadlineSeconds=0))
+    assert (error.reason, error.terminal) == (Failure.PEERS_NOT_READY, False)
+    assert f"worker 1 (127.0.0.1:{port})" in error.message
+
+
+@pytest.mark.parametrize(
+    ("uid", "attempt", "passes"), [("job-1", 1, True), ("job-1", 2, False), ("x", 1, False)]
+)
+def test_the_gate_opens_for_this_job_and_attempt_only(uid: str, attempt: int, passes: bool) -> None:
+    with ReportServer(Report(owner_uid=uid, attempt=attempt), port=0) as server:
+        peers = ["127.0.0.1:1", f"127.0.0.1:{server.port}"]
+        task = task_of("k", workers=2, peers=peers, startupDeadlineSeconds=0)
+        if passes:
+            gate.wait_for_gang(task, 0)
+        else:
+            with pytest.raises(WorkloadError, match="1 of 2 workers did not answer"):
+                gate.wait_for_gang(task, 0)
+
+
+def test_tf_config_names_all_workers() -> None:
+    config = json.loads(gate.tf_config(["j-0.j", "j-1.j"], 1))
+    assert config["cluster"] == {"worker": ["j-0.j:2222", "j-1.j:2222"]}
+    assert config["task"] == {"type": "worker", "index": 1}
+    local = json.loads(gate.tf_config(["127.0.0.1:7000"], 0))
+    assert local["cluster"] == {"worker": ["127.0.0.1:7001"]}
+
+
+def test_a_worker_stays_until_the_chief_is_done_or_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate, "POLL_SECONDS", 0.0)
+    with ReportServer(Report(owner_uid="u", phase="Done"), port=0) as server:
+        gate.wait_for_chief(task_of("k", peers=[f"127.0.0.1:{server.port}"]))
+    gate.wait_for_chief(task_of("k", peers=["127.0.0.1:1"]))
