@@ -18,6 +18,7 @@ from lepton_cluster.processes import run
 
 MODULE = Path(__file__).resolve().parent.parent
 KUBERNETES = "v1.34.4"
+PROGRESS_SECONDS = 10
 Say = Callable[[str], None]
 
 # Debian package of each program that must be there.
@@ -115,16 +116,40 @@ def _compile(folder: Path, say: Say) -> None:
     unfinished = folder.with_name(f"{folder.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
+    # Without C: the same programs and cache entries whether there is a C compiler or not.
+    environment = {**os.environ, "CGO_ENABLED": "0"}
+    go = [go_program(), "-C", str(MODULE)]
+    listed = _run_long([go[0], "list", *go[1:], "-deps", "./cmd/..."], environment)
+    if listed.returncode:
+        raise ClusterError(f"The Go modules can't be fetched:\n{listed.stderr[-3000:]}")
     command = [
-        go_program(), "build", "-C", str(MODULE), "-trimpath", "-buildvcs=false", "-ldflags", _link_flags(),
+        go[0], "build", *go[1:], "-v", "-trimpath", "-buildvcs=false", "-ldflags", _link_flags(),
         "-o", f"{unfinished}/", "./cmd/...",
     ]  # fmt: skip
-    environment = {**os.environ, "CGO_ENABLED": "0"}
-    result = _run_long(command, environment)
-    if result.returncode:
-        raise ClusterError(f"The build failed:\n{result.stderr[-3000:]}")
+    _run_with_progress(command, environment, len(listed.stdout.split()), say)
     unfinished.rename(folder)
     say(f"Built in {time.monotonic() - started:.0f} s")
+
+
+def _run_with_progress(command: list[str], environment: dict[str, str], packages: int, say: Say) -> None:
+    """Run a verbose build, which prints the name of each package that it compiles."""
+    messages: list[str] = []
+    compiled, told = 0, time.monotonic()
+    with subprocess.Popen(
+        command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stderr is not None
+        for line in process.stderr:
+            if len(line.split()) == 1:
+                compiled += 1
+            else:
+                messages.append(line)
+            if time.monotonic() - told > PROGRESS_SECONDS:
+                told = time.monotonic()
+                say(f"Compiled {compiled} of {packages} packages")
+    if process.returncode:
+        raise ClusterError(f"The build failed:\n{''.join(messages)[-3000:]}")
 
 
 def _link_flags() -> str:

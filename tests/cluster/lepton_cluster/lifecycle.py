@@ -184,7 +184,10 @@ def _remove_traces(layout: Layout) -> None:
     for path in Path("/var/log/containers").glob("*.log"):
         if path.is_symlink() and path.readlink().is_relative_to(layout.folder):
             path.unlink()
-    for path in Path("/var/lib/cni/results").glob(f"{layout.prefix}-*"):
+    results = Path("/var/lib/cni/results")
+    for path in results.glob(f"{layout.prefix}-*-eth0"):
+        sandbox = path.name.removeprefix(f"{layout.prefix}-").removesuffix("-eth0")
+        (results / f"cni-loopback-{sandbox}-lo").unlink(missing_ok=True)
         path.unlink()
 
 
