@@ -78,10 +78,6 @@ class Applier:
                 refusal = Refusal(kind, name, refused.reason, str(refused)[:MAX_MESSAGE])
                 run.applied.refusals[kind, name] = refusal
                 metrics.REFUSALS.labels(kind, refused.reason).inc()
-                log.warning(
-                    "Write of a child was refused",
-                    extra=fields(key, reason=refused.reason, child=f"{kind}/{name}", error=str(refused)),
-                )
         return run.applied
 
 

@@ -41,10 +41,11 @@ class WorkQueue:
         self._clock = clock
         self._chance = chance
         self._ready: dict[Priority, dict[Key, float]] = {Priority.HIGH: {}, Priority.LOW: {}}
-        self._due: dict[Key, float] = {}
+        self._due: dict[Key, tuple[float, int]] = {}
         self._timers: list[tuple[float, int, Key]] = []
         self._sequence = itertools.count()
         self._failures: dict[Key, int] = {}
+        self._retry_at: dict[Key, float] = {}
         self._processing: dict[Key, float] = {}
         self._again: dict[Key, Priority] = {}
         self._high_in_a_row = 0
@@ -68,32 +69,42 @@ class WorkQueue:
     def add_after(self, key: Key, seconds: float) -> None:
         """Ask for a visit when `seconds` have passed; the earliest wish of a key counts."""
         due = self._clock() + max(0.0, seconds)
-        if due < self._due.get(key, float("inf")):
-            self._due[key] = due
-            heapq.heappush(self._timers, (due, next(self._sequence), key))
-            if len(self._timers) > 2 * len(self._due) + 64:
-                self._timers = [timer for timer in self._timers if self._due.get(timer[2]) == timer[0]]
-                heapq.heapify(self._timers)
-            self._wakeup.set()
+        if key in self._due and self._due[key][0] <= due:
+            return
+        number = next(self._sequence)
+        self._due[key] = (due, number)
+        heapq.heappush(self._timers, (due, number, key))
+        if len(self._timers) > 2 * len(self._due) + 64:
+            self._timers = [timer for timer in self._timers if self._is_valid(timer)]
+            heapq.heapify(self._timers)
+        self._wakeup.set()
 
     def retry(self, key: Key, at_least: float = 0.0) -> float:
-        """Ask for a visit after the key's own back-off, doubled each time; the seconds chosen."""
-        failures = self._failures.get(key, 0)
-        self._failures[key] = failures + 1
-        # 2 ** 30 seconds are above any cap; larger exponents only overflow.
-        full = min(MAX_BACKOFF_SECONDS, BASE_BACKOFF_SECONDS * 2.0 ** min(failures, 30))
-        seconds = max(full * (0.5 + 0.5 * self._chance()), at_least)
-        metrics.QUEUE_RETRIES.inc()
+        """Ask for a visit after the key's own back-off, doubled each time; the seconds chosen.
+
+        A visit that events caused before the last back-off was over doesn't make it longer.
+        """
+        now = self._clock()
+        early = self._retry_at.get(key, now) > now
+        if not early:
+            failures = self._failures.get(key, 0)
+            self._failures[key] = failures + 1
+            # 2 ** 30 seconds are above any cap; larger exponents only overflow.
+            full = min(MAX_BACKOFF_SECONDS, BASE_BACKOFF_SECONDS * 2.0 ** min(failures, 30))
+            self._retry_at[key] = now + full * (0.5 + 0.5 * self._chance())
+            metrics.QUEUE_RETRIES.inc()
+        seconds = max(self._retry_at[key] - now, at_least)
         self.add_after(key, seconds)
         return seconds
 
     def forget(self, key: Key) -> None:
         """The visit went well: the next failure backs off from the start."""
         self._failures.pop(key, None)
+        self._retry_at.pop(key, None)
 
     def drop(self, key: Key) -> None:
         """The object is gone: no later visit, no failures."""
-        self._failures.pop(key, None)
+        self.forget(key)
         self._due.pop(key, None)
 
     def failures(self, key: Key) -> int:
@@ -181,14 +192,18 @@ class WorkQueue:
         """Move keys whose time has come to the ready ones."""
         now = self._clock()
         while self._timers and self._timers[0][0] <= now:
-            due, _, key = heapq.heappop(self._timers)
-            if self._due.get(key) == due:
-                del self._due[key]
-                self.add(key)
+            timer = heapq.heappop(self._timers)
+            if self._is_valid(timer):
+                del self._due[timer[2]]
+                self.add(timer[2])
 
     def _drop_void_timers(self) -> None:
-        while self._timers and self._due.get(self._timers[0][2]) != self._timers[0][0]:
+        while self._timers and not self._is_valid(self._timers[0]):
             heapq.heappop(self._timers)
+
+    def _is_valid(self, timer: tuple[float, int, Key]) -> bool:
+        due, number, key = timer
+        return self._due.get(key) == (due, number)
 
     def _next_priority(self) -> Priority | None:
         high, low = self._ready[Priority.HIGH], self._ready[Priority.LOW]

@@ -120,6 +120,10 @@ class Reconciler:
         before = self._refusals.pop(key, {})
         if applied.refusals:
             self._refusals[key] = applied.refusals
+        for (kind, name), refusal in applied.refusals.items():
+            if before.get((kind, name)) != refusal:
+                extra = fields(key, reason=refusal.reason, child=f"{kind}/{name}", error=refusal.message)
+                log.warning("Write of a child was refused", extra=extra)
         return before != applied.refusals
 
     async def _tell(self, key: Key, observed: Observed, plan: Plan) -> None:

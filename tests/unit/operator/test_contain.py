@@ -1,0 +1,56 @@
+"""Containment decides whether a child is written at all."""
+
+from typing import Any
+
+import pytest
+
+from lepton_operator.contain import difference, merge_patch, without_nulls
+
+
+@pytest.mark.parametrize(
+    ("live", "desired"),
+    [
+        ({"a": 1, "b": 2}, {"a": 1}),
+        ({"a": {"b": [{"c": 1, "default": 2}]}}, {"a": {"b": [{"c": 1}]}}),
+        ({}, {"a": {}, "b": []}),
+        ({"a": 1}, {"a": 1.0}),
+        ({"metadata": {}}, {"metadata": {"ownerReferences": [{}], "namespace": "x", "uid": "y"}}),
+        ({"a": [1, 2]}, {"a": (1, 2)}),
+    ],
+)
+def test_contained(live: Any, desired: Any) -> None:
+    assert difference(live, desired) is None
+
+
+@pytest.mark.parametrize(
+    ("live", "desired", "path"),
+    [
+        ({}, {"a": 1}, "a"),
+        ({"a": {"b": [1]}}, {"a": {"b": [1, 2]}}, "a.b"),
+        ({"a": [{"b": 1}, {"b": 2}]}, {"a": [{"b": 1}, {"b": 3}]}, "a.1.b"),
+        ({"a": True}, {"a": 1}, "a"),
+        ({"a": "1"}, {"a": 1}, "a"),
+        ({"a": 0}, {"a": False}, "a"),
+        ({"a": None}, {"a": "x"}, "a"),
+        ({"a": "x"}, {"a": {"b": 1}}, "a"),
+        ({"a": [2, 1]}, {"a": [1, 2]}, "a.0"),
+    ],
+)
+def test_not_contained(live: Any, desired: Any, path: str) -> None:
+    assert difference(live, desired) == path
+
+
+def test_a_status_patch_removes_what_is_gone_and_sends_the_whole_rest() -> None:
+    before = {"a": 1, "old": 2, "deep": {"x": 1, "y": 2}, "list": [1], "was": {"p": 1}}
+    after = {"a": 1, "deep": {"x": 1}, "list": [1, 2], "was": 5}
+    assert merge_patch(before, after) == {
+        "old": None,
+        "a": 1,
+        "deep": {"y": None, "x": 1},
+        "list": [1, 2],
+        "was": 5,
+    }
+
+
+def test_nulls_go() -> None:
+    assert without_nulls({"a": None, "b": {"c": None}, "d": [{"e": None}]}) == {"b": {}, "d": [{}]}
