@@ -51,5 +51,14 @@ def gang_errors(workers: int) -> Iterator[None]:
     except _GANG_ERRORS as error:
         if workers == 1:
             raise
-        text = f"another worker was lost during the training: {str(error).splitlines()[0][:300]}"
+        text = f"another worker was lost during the training: {_gist(str(error))}"
         raise WorkloadError(Failure.PEERS_NOT_READY, text, terminal=False) from error
+
+
+def _gist(text: str) -> str:
+    """The line that names the cause; TensorFlow puts the graph's nodes before it."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()] or ["unknown"]
+    telling = [
+        line for line in lines if "ollective" in line or "abort" in line.lower() or "UNAVAILABLE" in line
+    ]
+    return (telling or lines)[0][:300]
