@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import kopf
+from kopf._core.engines.peering import Identity
 
 from lepton_operator.cache import Cache
 from lepton_operator.cluster import Cluster
@@ -92,6 +93,8 @@ class KopfRunner:
         tasks = await kopf.spawn_tasks(
             registry=registry,
             settings=operator_settings(),
+            # kopf would look up the user's name, and a container's numeric user has none.
+            identity=Identity("lepton"),
             standalone=True,
             clusterwide=not self._namespaces,
             namespaces=tuple(self._namespaces),
