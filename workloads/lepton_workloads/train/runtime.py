@@ -58,7 +58,6 @@ def gang_errors(workers: int) -> Iterator[None]:
 def _gist(text: str) -> str:
     """The line that names the cause; TensorFlow puts the graph's nodes before it."""
     lines = [line.strip() for line in text.splitlines() if line.strip()] or ["unknown"]
-    telling = [
-        line for line in lines if "ollective" in line or "abort" in line.lower() or "UNAVAILABLE" in line
-    ]
+    words = ("aborted by", "unavailable", "connection", "socket", "heartbeat")
+    telling = [line for line in lines if any(word in line.lower() for word in words)]
     return (telling or lines)[0][:300]
