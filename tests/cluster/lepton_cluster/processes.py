@@ -22,6 +22,7 @@ from lepton_cluster.layout import Layout
 MARK = "LEPTON_CLUSTER_PROCESS"
 SEPARATOR = "::"
 TAIL_LINES = 15
+DEAD_SECONDS = 1.0  # without being found, before a process counts as dead
 
 
 @dataclass(frozen=True)
@@ -135,11 +136,14 @@ def _signal(processes: Iterable[Process], number: signal.Signals) -> None:
 
 
 def _wait_gone(layout: Layout, wanted: Callable[[Process], bool], seconds: float) -> bool:
+    """Wait until none is found twice in a row: while it executes a program, a process shows no mark."""
     deadline = time.monotonic() + seconds
-    while any(wanted(process) for process in find(layout)):
+    looks_without = 0
+    while looks_without < 2:
         if time.monotonic() > deadline:
             return False
-        time.sleep(0.05)
+        looks_without = 0 if any(wanted(process) for process in find(layout)) else looks_without + 1
+        time.sleep(0.02)
     return True
 
 
@@ -164,12 +168,15 @@ def wait_for(
     seconds: float,
     interval: float = 0.1,
 ) -> None:
-    """Wait until the condition holds; fail at the deadline, or as soon as a needed component died."""
+    """Wait until the condition holds; fail at the deadline, or soon after a needed component died."""
     deadline = time.monotonic() + seconds
+    last_complete = time.monotonic()
     while not condition():
+        now = time.monotonic()
         dead = [name for name in components if name not in running_names(layout)]
-        late = time.monotonic() > deadline
-        if dead or late:
+        last_complete = last_complete if dead else now
+        late = now > deadline
+        if late or now - last_complete > DEAD_SECONDS:
             reason = f"{dead[0]} ended" if dead else f"not so after {seconds:.0f} s"
             shown = dead or list(components)
             tails = "\n".join(f"--- last lines of {n}:\n{log_tail(layout, n)}" for n in shown)
