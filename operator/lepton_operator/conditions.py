@@ -15,6 +15,8 @@ AVAILABLE = "Available"
 RECONCILING = "Reconciling"
 STALLED = "Stalled"
 
+STARTUP_DEADLINE_EXCEEDED = "StartupDeadlineExceeded"
+
 
 class State(Enum):
     """Where an object stands, as kstatus would say it."""
@@ -22,7 +24,9 @@ class State(Enum):
     DONE = "done"
     """What is wanted is there."""
     PROGRESSING = "progressing"
-    """Work goes on as it should."""
+    """Work goes on as it should, for as long as it takes."""
+    STARTING = "starting"
+    """Nothing is wrong yet; Stalled when it isn't done by the startup deadline."""
     WAITING = "waiting"
     """Something is wrong that may cure itself; Stalled after the startup deadline."""
     STALLED = "stalled"
@@ -38,6 +42,8 @@ class Verdict:
     state: State
     reason: str
     message: str
+    trouble: bool = False
+    """Work goes on, but something went wrong that a person may want to know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +71,7 @@ def build_conditions(
 ) -> list[dict[str, Any]]:
     """All conditions of an object; `main` is Ready or Succeeded."""
     state = verdict.state
-    active = state in (State.PROGRESSING, State.WAITING)
+    active = state in (State.PROGRESSING, State.STARTING, State.WAITING)
     stalled = state in (State.STALLED, State.FAILED)
     if state is State.DONE:
         main_status = "True"
@@ -105,21 +111,21 @@ def conditions_by_type(obj: Json) -> dict[str, Mapping[str, Any]]:
 def is_true(obj: Json, kind: str) -> bool:
     """True when the condition holds for the present generation of the spec."""
     condition = conditions_by_type(obj).get(kind, {})
-    return (
-        condition.get("status") == "True"
-        and condition.get("observedGeneration") == obj["metadata"].get("generation")
+    return condition.get("status") == "True" and condition.get("observedGeneration") == obj["metadata"].get(
+        "generation"
     )
 
 
 def stall_after(verdict: Verdict, since: float, deadline: float, now: float) -> tuple[Verdict, float | None]:
     """A waiting verdict becomes stalled `deadline` seconds after `since`; else the seconds until then."""
-    if verdict.state is not State.WAITING:
+    if verdict.state not in (State.STARTING, State.WAITING):
         return verdict, None
     left = since + deadline - now
     if left > 0:
         return verdict, left
+    reason = STARTUP_DEADLINE_EXCEEDED if verdict.state is State.STARTING else verdict.reason
     message = f"{verdict.message} (for more than {int(deadline)} s)"
-    return replace(verdict, state=State.STALLED, message=message), None
+    return replace(verdict, state=State.STALLED, reason=reason, message=message), None
 
 
 def transition_event(obj: Json, main: str, verdict: Verdict) -> tuple[Emit, ...]:
@@ -130,5 +136,6 @@ def transition_event(obj: Json, main: str, verdict: Verdict) -> tuple[Emit, ...]
     same_stall = before.get(STALLED, {}).get("status") == str(stalled)
     if same_reason and same_stall:
         return ()
-    kind = "Normal" if verdict.state in (State.DONE, State.PROGRESSING) else "Warning"
+    well = verdict.state in (State.DONE, State.PROGRESSING, State.STARTING) and not verdict.trouble
+    kind = "Normal" if well else "Warning"
     return (Emit(kind, verdict.reason, verdict.message[:1000]),)

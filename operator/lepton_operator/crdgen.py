@@ -23,13 +23,18 @@ MAX_BYTES = 64 * 1024
 """A client-side apply keeps the manifest in an annotation; annotations end at 256 KiB, budgets at 64."""
 
 KEPT = frozenset(
-    "type format description default enum minimum maximum exclusiveMinimum exclusiveMaximum minLength maxLength "
-    "pattern minItems maxItems minProperties maxProperties required anyOf".split()
+    (
+        *("type", "format", "description", "default", "enum", "required", "anyOf", "pattern"),
+        *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"),
+        *("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties"),
+    )
 )
 
 NAME_RULE = {
-    "rule": f"self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$') && size(self.metadata.name) <= {MAX_NAME}",
-    "message": "metadata.name must start with a letter, hold only a-z, 0-9 and '-', end with a letter or digit, "
+    "rule": "self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$') && size(self.metadata.name) <= "
+    f"{MAX_NAME}",
+    "message": "metadata.name must start with a letter, hold only a-z, 0-9 and '-', end with a letter or "
+    "digit, "
     f"and have at most {MAX_NAME} characters",
 }
 
@@ -77,7 +82,8 @@ def crd(kind: Kind) -> Schema:
 def _root_schema(kind: Kind) -> Schema:
     spec = _record_schema(kind.spec, "The wanted state.")
     if kind is TRAINING_JOB:
-        spec["x-kubernetes-validations"] = spec.get("x-kubernetes-validations", []) + [_immutable_rule(kind.spec)]
+        rules = spec.get("x-kubernetes-validations", [])
+        spec["x-kubernetes-validations"] = [*rules, _immutable_rule(kind.spec)]
     status = _record_schema(kind.status, "The state as the operator sees it.")
     status["default"] = {"observedGeneration": -1}
     status["properties"]["observedGeneration"].pop("default", None)
@@ -134,7 +140,7 @@ def _rules_by_title(record: type[Record]) -> dict[str, list[Schema]]:
 
 
 def _structural(node: Schema, defs: Schema, rules: dict[str, list[Schema]], path: str) -> Schema:
-    """One node as a structural schema; siblings of a reference (description, default) win over the target's."""
+    """One node as a structural schema; siblings of a reference (description, default) win over it."""
     node = _without_null(node)
     if "$ref" in node:
         target = node["$ref"].rsplit("/", 1)[-1]
@@ -157,7 +163,8 @@ def _structural(node: Schema, defs: Schema, rules: dict[str, list[Schema]], path
         out["additionalProperties"] = _structural(node["additionalProperties"], defs, rules, f"{path}{{}}")
     if "properties" in node:
         out["properties"] = {
-            name: _structural(child, defs, rules, f"{path}.{name}") for name, child in node["properties"].items()
+            name: _structural(child, defs, rules, f"{path}.{name}")
+            for name, child in node["properties"].items()
         }
         for name, child in out["properties"].items():
             if not child.get("description"):
@@ -205,7 +212,9 @@ def render(kind: Kind) -> str:
         crd(kind), sort_keys=False, width=110
     )
     if len(text.encode()) >= MAX_BYTES:
-        raise ValueError(f"CRD of {kind.name} has {len(text.encode())} bytes; at most {MAX_BYTES} are allowed")
+        raise ValueError(
+            f"CRD of {kind.name} has {len(text.encode())} bytes; at most {MAX_BYTES} are allowed"
+        )
     return text
 
 

@@ -1,4 +1,4 @@
-"""The three kinds as pydantic models: spec, status, rules, printer columns. `crdgen` makes the CRDs of them."""
+"""The three kinds as pydantic models: spec, status, rules, columns. `crdgen` makes the CRDs of them."""
 
 from lepton_operator.api.dataset import DATASET, DatasetSpec
 from lepton_operator.api.kind import GROUP, VERSION, Kind

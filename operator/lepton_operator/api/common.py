@@ -43,7 +43,8 @@ StartupDeadline = Annotated[
     Field(
         ge=1,
         le=86_400,
-        description="Seconds that a fault which may cure itself (image not there yet, no node fits, missing claim) "
+        description="Seconds that a fault which may cure itself (image not there yet, no node fits, "
+        "missing claim) "
         "counts as Reconciling; after that it is Stalled, and un-stalls when cured.",
     ),
 ]
@@ -57,7 +58,8 @@ class Storage(Record):
         Field(
             min_length=1,
             max_length=253,
-            description="PersistentVolumeClaim in the same namespace. The operator creates `lepton-store` when it is "
+            description="PersistentVolumeClaim in the same namespace. The operator creates "
+            "`lepton-store` when it is "
             "missing; any other claim is yours to create. It is never deleted.",
         ),
     ] = DEFAULT_CLAIM
@@ -80,9 +82,7 @@ class Condition(Record):
     """One aspect of the state, as Kubernetes' metav1.Condition."""
 
     type: Annotated[str, Field(max_length=64, description="Name of the aspect.")]
-    status: Annotated[
-        Literal["True", "False", "Unknown"], Field(description="Whether it holds.")
-    ]
+    status: Annotated[Literal["True", "False", "Unknown"], Field(description="Whether it holds.")]
     reason: Annotated[str, Field(max_length=64, description="Why, as one word.")]
     message: Annotated[
         str, Field(max_length=4096, description="Why, as a sentence that a person can act on.")
@@ -90,9 +90,7 @@ class Condition(Record):
     last_transition_time: Annotated[
         str, Field(json_schema_extra={"format": "date-time"}, description="When status last flipped.")
     ]
-    observed_generation: Annotated[
-        int, Field(description="Generation of the spec this was computed from.")
-    ]
+    observed_generation: Annotated[int, Field(description="Generation of the spec this was computed from.")]
 
 
 class Status(Record):

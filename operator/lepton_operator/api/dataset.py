@@ -16,7 +16,9 @@ class DatasetSource(Record):
 
     builtin: Annotated[
         Literal["digits"] | None,
-        Field(description="A data set that comes with Lepton: `digits`, 1,797 real handwritten digits (UCI)."),
+        Field(
+            description="A data set that comes with Lepton: `digits`, 1,797 real handwritten digits (UCI)."
+        ),
     ] = None
     pvc: Annotated[
         PvcFolder | None,
@@ -52,7 +54,8 @@ class DatasetSpec(Record):
         Field(
             ge=0,
             le=1,
-            description="Share of files that may be unreadable; they are set aside and counted. More: InvalidData.",
+            description="Share of files that may be unreadable; they are set aside and counted. More: "
+            "InvalidData.",
         ),
     ] = 0.01
     parallelism: Annotated[int, Field(ge=1, le=64, description="Pods that prepare side by side.")] = 1
@@ -69,7 +72,8 @@ class DatasetSpec(Record):
     )
     startup_deadline_seconds: StartupDeadline = 600
     active_deadline_seconds: Annotated[
-        int | None, Field(ge=1, le=31_536_000, description="Longest time the preparation may take, in seconds.")
+        int | None,
+        Field(ge=1, le=31_536_000, description="Longest time the preparation may take, in seconds."),
     ] = None
     backoff_limit: Annotated[
         int, Field(ge=0, le=100, description="Failed pods that are tried again before giving up.")
@@ -128,7 +132,8 @@ DATASET = Kind(
     plural="leptondatasets",
     singular="leptondataset",
     short="lds",
-    description="Raw data, prepared: decoded, resized, split and kept as an immutable, content-addressed copy.",
+    description="Raw data, prepared: decoded, resized, split and kept as an immutable, content-addressed "
+    "copy.",
     spec=DatasetSpec,
     status=DatasetStatus,
     columns=(

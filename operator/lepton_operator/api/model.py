@@ -26,21 +26,24 @@ class ModelSource(Record):
         str | None,
         Field(
             max_length=2048,
-            description="pvc://CLAIM/PATH (a folder with SHA256SUMS) or http(s)://HOST/FILE.tar.gz (that folder, packed).",
+            description="pvc://CLAIM/PATH (a folder with SHA256SUMS) or http(s)://HOST/FILE.tar.gz (that "
+            "folder, packed).",
         ),
     ] = None
     sha256: Annotated[
         str | None,
         Field(
             max_length=64,
-            description="For http(s): sha256 of the archive, required. For pvc: sha256 of the folder's SHA256SUMS.",
+            description="For http(s): sha256 of the archive, required. For pvc: sha256 of the folder's "
+            "SHA256SUMS.",
         ),
     ] = None
 
     cel_rules = (
         (
             "has(self.trainingJob) != has(self.uri)",
-            "set exactly one of source.trainingJob and source.uri, for example source: {trainingJob: {name: digits-cnn}}",
+            "set exactly one of source.trainingJob and source.uri, for example source: "
+            "{trainingJob: {name: digits-cnn}}",
         ),
         (
             "!has(self.uri) || self.uri.matches('^pvc://[a-z0-9]([-.a-z0-9]*[a-z0-9])?(/.*)?$')"
@@ -83,12 +86,15 @@ class ModelArtifact(Record):
     """The version, pinned: it is kept when the training job is deleted."""
 
     digest: Annotated[
-        str | None, Field(max_length=64, description="sha256 of the artifact's SHA256SUMS, or of the archive.")
+        str | None,
+        Field(max_length=64, description="sha256 of the artifact's SHA256SUMS, or of the archive."),
     ] = None
     claim_name: Annotated[str | None, Field(max_length=253, description="Claim that holds it.")] = None
     path: Annotated[str | None, Field(max_length=2048, description="Folder on the claim.")] = None
     uri: Annotated[str | None, Field(max_length=2048, description="Address it is fetched from.")] = None
-    training_job: Annotated[str | None, Field(max_length=253, description="Training job that made it.")] = None
+    training_job: Annotated[str | None, Field(max_length=253, description="Training job that made it.")] = (
+        None
+    )
     training_job_uid: Annotated[str | None, Field(max_length=64, description="uid of that job.")] = None
 
 
@@ -100,7 +106,9 @@ class ModelStatus(Status):
     ] = None
     artifact: Annotated[ModelArtifact | None, Field(description="The wanted version, pinned.")] = None
     accuracy: Annotated[float | None, Field(description="Accuracy of the version on its test split.")] = None
-    url: Annotated[str | None, Field(max_length=253, description="Address of the service in the cluster.")] = None
+    url: Annotated[
+        str | None, Field(max_length=253, description="Address of the service in the cluster.")
+    ] = None
     replicas: Annotated[int | None, Field(description="Pods there are, of any version.")] = None
     updated_replicas: Annotated[int | None, Field(description="Pods of the wanted version.")] = None
     ready_replicas: Annotated[int | None, Field(description="Pods that answer, of any version.")] = None
@@ -108,11 +116,15 @@ class ModelStatus(Status):
         str | None, Field(max_length=16, description="Ready of wanted pods, for example 2/2.")
     ] = None
     selector: Annotated[
-        str | None, Field(max_length=253, description="Label selector of the pods, for the scale subresource.")
+        str | None,
+        Field(max_length=253, description="Label selector of the pods, for the scale subresource."),
     ] = None
     waiting_since: Annotated[
         str | None,
-        Field(json_schema_extra={"format": "date-time"}, description="When the current waiting or rollout began."),
+        Field(
+            json_schema_extra={"format": "date-time"},
+            description="When the current waiting or rollout began.",
+        ),
     ] = None
 
 

@@ -19,9 +19,11 @@ class DatasetReference(Record):
 
 
 class TrainingJobSpec(Record):
-    """The wanted training. Fixed once created, apart from the deadlines: another training is another object."""
+    """The wanted training. Fixed once created, apart from its limits: another training is another object."""
 
-    dataset: Annotated[DatasetReference, Field(description="The data to train on; the job waits until it is Ready.")]
+    dataset: Annotated[
+        DatasetReference, Field(description="The data to train on; the job waits until it is Ready.")
+    ]
     network: Annotated[Cnn, Field(description="The network.")] = Cnn()
     training: Annotated[Training, Field(description="Hyper-parameters.")] = Training()
     workers: Annotated[
@@ -35,7 +37,8 @@ class TrainingJobSpec(Record):
         int, Field(ge=0, le=100, description="Failed attempts before giving up; disruptions don't count.")
     ] = 3
     active_deadline_seconds: Annotated[
-        int | None, Field(ge=1, le=31_536_000, description="Longest time that all attempts together may take.")
+        int | None,
+        Field(ge=1, le=31_536_000, description="Longest time that all attempts together may take."),
     ] = None
     startup_deadline_seconds: StartupDeadline = 600
 
@@ -55,15 +58,21 @@ class TrainingProgress(Record):
     step: Annotated[int | None, Field(description="Steps done in the running epoch.")] = None
     steps: Annotated[int | None, Field(description="Steps of an epoch.")] = None
     validation_loss: Annotated[float | None, Field(description="Loss on the validation split.")] = None
-    validation_accuracy: Annotated[float | None, Field(description="Accuracy on the validation split.")] = None
+    validation_accuracy: Annotated[float | None, Field(description="Accuracy on the validation split.")] = (
+        None
+    )
     images_per_second: Annotated[float | None, Field(description="Pictures trained a second.")] = None
-    eta_seconds: Annotated[int | None, Field(description="Estimated time until the last epoch is done.")] = None
+    eta_seconds: Annotated[int | None, Field(description="Estimated time until the last epoch is done.")] = (
+        None
+    )
 
 
 class TrainingResult(Record):
     """The model version that the job made."""
 
-    digest: Annotated[str, Field(max_length=64, description="The version: sha256 of the artifact's SHA256SUMS.")]
+    digest: Annotated[
+        str, Field(max_length=64, description="The version: sha256 of the artifact's SHA256SUMS.")
+    ]
     weights_digest: Annotated[str, Field(max_length=64, description="sha256 of all weights.")]
     claim_name: Annotated[str, Field(max_length=253, description="Claim that holds the artifact.")]
     path: Annotated[str, Field(max_length=253, description="Folder of the artifact on the claim.")]
@@ -76,7 +85,9 @@ class TrainingMetrics(Record):
 
     test_accuracy: Annotated[float, Field(description="Accuracy on the test split.")]
     test_loss: Annotated[float, Field(description="Loss on the test split.")]
-    validation_accuracy: Annotated[float | None, Field(description="Accuracy on the validation split.")] = None
+    validation_accuracy: Annotated[float | None, Field(description="Accuracy on the validation split.")] = (
+        None
+    )
     validation_loss: Annotated[float | None, Field(description="Loss on the validation split.")] = None
     train_accuracy: Annotated[float, Field(description="Accuracy on the training split, last epoch.")]
     train_loss: Annotated[float, Field(description="Loss on the training split, last epoch.")]
@@ -99,29 +110,49 @@ class TrainingJobStatus(Status):
     """The state of the training."""
 
     workers: Annotated[int | None, Field(description="Workers of the running or last attempt.")] = None
-    attempt: Annotated[int | None, Field(description="Number of the running or last attempt, from 1.")] = None
+    attempt: Annotated[
+        int | None,
+        Field(description="Number of the running or last attempt, from 1; set once its Job is there."),
+    ] = None
     failures: Annotated[int | None, Field(description="Failed attempts that count to backoffLimit.")] = None
     failed_attempt: Annotated[int | None, Field(description="Last attempt that was counted as ended.")] = None
-    disruptions: Annotated[int | None, Field(description="Attempts ended by a disruption.")] = None
+    disruptions: Annotated[
+        int | None, Field(description="Attempts ended by a disruption, or whose Job or result was lost.")
+    ] = None
     dataset_digest: Annotated[
         str | None, Field(max_length=64, description="Prepared data pinned by the first attempt.")
+    ] = None
+    dataset_claim_name: Annotated[
+        str | None, Field(max_length=253, description="Claim that holds that data.")
+    ] = None
+    next_attempt_time: Annotated[
+        str | None,
+        Field(json_schema_extra={"format": "date-time"}, description="When the next attempt starts."),
     ] = None
     waiting_since: Annotated[
         str | None,
         Field(json_schema_extra={"format": "date-time"}, description="When the current waiting began."),
     ] = None
     start_time: Annotated[
-        str | None, Field(json_schema_extra={"format": "date-time"}, description="When the first attempt was made.")
+        str | None,
+        Field(
+            json_schema_extra={"format": "date-time"},
+            description="When the first attempt was made; later by the time between an end and a raised "
+            "limit.",
+        ),
     ] = None
     completion_time: Annotated[
         str | None, Field(json_schema_extra={"format": "date-time"}, description="When the job ended.")
     ] = None
-    progress: Annotated[TrainingProgress | None, Field(description="Where the running attempt stands.")] = None
+    progress: Annotated[TrainingProgress | None, Field(description="Where the running attempt stands.")] = (
+        None
+    )
     loss: Annotated[
         float | None, Field(description="Training loss while running, loss on the test split at the end.")
     ] = None
     accuracy: Annotated[
-        float | None, Field(description="Training accuracy while running, accuracy on the test split at the end.")
+        float | None,
+        Field(description="Training accuracy while running, accuracy on the test split at the end."),
     ] = None
     metrics: Annotated[TrainingMetrics | None, Field(description="How good the network is.")] = None
     result: Annotated[TrainingResult | None, Field(description="The model version that the job made.")] = None

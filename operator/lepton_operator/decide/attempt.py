@@ -1,16 +1,18 @@
 """One attempt of a training: running, completed, failed, counted, backed off from."""
 
 import re
-from collections.abc import Callable
+from math import ceil
 from typing import Any
 
 from lepton_operator.actions import Action, Delete
 from lepton_operator.api.training_job import TrainingJobSpec
-from lepton_operator.conditions import State, Verdict, seconds, timestamp
+from lepton_operator.conditions import SUCCEEDED, State, Verdict, conditions_by_type, seconds, timestamp
 from lepton_operator.context import Context
 from lepton_operator.decide.common import (
     Draft,
     ensure_store,
+    has_ended,
+    job_condition,
     kept,
     pod_index,
     pods_of_job,
@@ -19,7 +21,7 @@ from lepton_operator.decide.common import (
     user_claims,
     waiting,
 )
-from lepton_operator.desired.gang import CONTAINER, DATASET_ANNOTATION, attempt_name
+from lepton_operator.desired.gang import CLAIM_ANNOTATION, CONTAINER, DATASET_ANNOTATION, attempt_name
 from lepton_operator.desired.owner import Owner
 from lepton_operator.facts import Json, Observed
 from lepton_operator.faults import (
@@ -33,18 +35,28 @@ from lepton_operator.faults import (
 )
 from lepton_workloads.contract.outcome import Report, TrainResult
 
-HISTORY = ("workers", "attempt", "failures", "failedAttempt", "disruptions", "datasetDigest", "startTime")
+HISTORY = (
+    "workers",
+    "attempt",
+    "failures",
+    "failedAttempt",
+    "disruptions",
+    "datasetDigest",
+    "datasetClaimName",
+    "startTime",
+    "nextAttemptTime",
+)
 PROGRESS = ("progress", "loss", "accuracy")
 BACKOFF_NOTE = "(backoffLimit)"
 MAX_DISRUPTIONS = 50
 FIRST_BACKOFF_SECONDS = 10.0
 MAX_BACKOFF_SECONDS = 360.0
-
-MakeAttempt = Callable[[Draft, int, float], Draft]
+LAG_SECONDS = 5.0
+"""How long a Job that has failed waits for the end of its pods to be seen."""
 
 
 def current_number(observed: Observed, owner: Owner) -> int:
-    """max(status, Jobs seen): a status that was lost or is late never makes a number used twice."""
+    """max(status, Jobs seen), 0 before the first: a lost or late status makes no number used twice."""
     seen = [int((observed.object.get("status") or {}).get("attempt", 0))]
     pattern = re.compile(re.escape(attempt_name(owner, 0)[:-1]) + r"(\d+)$")
     for kind, name in observed.children:
@@ -54,25 +66,36 @@ def current_number(observed: Observed, owner: Owner) -> int:
 
 
 def running(
-    observed: Observed, owner: Owner, spec: TrainingJobSpec, job: Json, number: int, context: Context, now: float
+    observed: Observed,
+    owner: Owner,
+    spec: TrainingJobSpec,
+    job: Json,
+    number: int,
+    context: Context,
+    now: float,
 ) -> Draft:
     """The attempt's pods are starting or at work."""
     obj = observed.object
     name = job["metadata"]["name"]
-    pods = pods_of_job(observed.pods, name)
-    fields = kept(obj, HISTORY) | {"attempt": number, "workers": spec.workers}
-    fields.setdefault("datasetDigest", job["metadata"].get("annotations", {}).get(DATASET_ANNOTATION))
-    fields.setdefault("startTime", job["metadata"].get("creationTimestamp") or timestamp(now))
-    if (obj.get("status") or {}).get("attempt") == number:
+    pods = pods_of_job(observed.pods, job)
+    fields = history(observed, job, number, spec, now)
+    fields.pop("nextAttemptTime", None)
+    known = (obj.get("status") or {}).get("attempt") == number
+    if known:
         fields |= kept(obj, PROGRESS)
-    draft = Draft(
-        Verdict(State.PROGRESSING, "Starting", f"attempt {number}: {spec.workers} worker(s) start"),
-        fields,
-        ensure_store(observed, spec.storage.claim_name, context),
-    )
     at_work = [pod for pod in pods if pod.get("status", {}).get("phase") == "Running"]
-    if len(at_work) == spec.workers:
-        draft.verdict = Verdict(State.PROGRESSING, "Training", f"attempt {number}: the network is being trained")
+    begun = len(at_work) + sum(pod.get("status", {}).get("phase") == "Succeeded" for pod in pods)
+    text = f"attempt {number}: {begun} of {spec.workers} workers run"
+    draft = Draft(
+        Verdict(State.STARTING, "Starting", text),
+        fields,
+        [*outdated(observed, owner, number), *ensure_store(observed, spec.storage.claim_name, context)],
+        moved_on=not known,
+    )
+    if begun >= spec.workers:
+        draft.verdict = Verdict(
+            State.PROGRESSING, "Training", f"attempt {number}: the network is being trained"
+        )
     if fault := _fault(observed, spec, name, pods):
         draft.verdict = waiting(fault)
     draft.pulls = pulls_of(at_work)
@@ -81,6 +104,22 @@ def running(
     if 0 in reports:
         draft.fields |= _progress(reports[0], spec)
     return draft
+
+
+def history(observed: Observed, job: Json, number: int, spec: TrainingJobSpec, now: float) -> dict[str, Any]:
+    """What the status remembers of the attempts; what it lost is read from the Job."""
+    fields = kept(observed.object, HISTORY) | {"attempt": number, "workers": spec.workers}
+    notes = job["metadata"].get("annotations") or {}
+    for name, annotation in (("datasetDigest", DATASET_ANNOTATION), ("datasetClaimName", CLAIM_ANNOTATION)):
+        if name not in fields and annotation in notes:
+            fields[name] = notes[annotation]
+    fields.setdefault("startTime", job["metadata"].get("creationTimestamp") or timestamp(now))
+    return fields
+
+
+def outdated(observed: Observed, owner: Owner, number: int) -> list[Action]:
+    """Ends earlier attempts that still run or hang on a lost node; ended ones stay for their logs."""
+    return [action for earlier in range(1, number) for action in stop(observed, owner, earlier)]
 
 
 def _fault(observed: Observed, spec: TrainingJobSpec, job: str, pods: list[Json]) -> Fault | None:
@@ -93,6 +132,7 @@ def _fault(observed: Observed, spec: TrainingJobSpec, job: str, pods: list[Json]
 
 
 def _progress(report: Report, spec: TrainingJobSpec) -> dict[str, Any]:
+    """Figures that the report doesn't have are left as they are."""
     progress: dict[str, Any] = {
         "phase": report.phase,
         "epoch": f"{report.epoch}/{report.epochs or spec.training.epochs}",
@@ -104,10 +144,10 @@ def _progress(report: Report, spec: TrainingJobSpec) -> dict[str, Any]:
     if report.history:
         progress["validationLoss"] = _rounded(report.history[-1].validation_loss)
         progress["validationAccuracy"] = _rounded(report.history[-1].validation_accuracy)
+    figures = {"loss": _rounded(report.loss), "accuracy": _rounded(report.accuracy)}
     return {
         "progress": {name: value for name, value in progress.items() if value is not None},
-        "loss": _rounded(report.loss),
-        "accuracy": _rounded(report.accuracy),
+        **{name: value for name, value in figures.items() if value is not None},
     }
 
 
@@ -115,32 +155,35 @@ def _rounded(value: float | None, digits: int = 4) -> float | None:
     return None if value is None else round(value, digits)
 
 
-def completed(
-    observed: Observed, spec: TrainingJobSpec, job: Json, number: int, context: Context, now: float
-) -> Draft:
-    """All workers ended well: the chief's result, or another attempt that finds the artifact and reports it."""
-    name = job["metadata"]["name"]
-    fields = kept(observed.object, HISTORY) | {"attempt": number, "workers": spec.workers}
-    fields.setdefault("datasetDigest", job["metadata"].get("annotations", {}).get(DATASET_ANNOTATION))
-    fields.setdefault("startTime", job["metadata"].get("creationTimestamp") or timestamp(now))
-    for pod in pods_of_job(observed.pods, name):
+def completed(observed: Observed, spec: TrainingJobSpec, job: Json, number: int, now: float) -> Draft:
+    """All workers ended well: the chief's result, or another attempt that reads it from the artifact."""
+    fields = history(observed, job, number, spec, now)
+    pods = pods_of_job(observed.pods, job)
+    for pod in pods:
         outcome = outcome_of(pod, CONTAINER)
         if pod_index(pod) == 0 and outcome and outcome.train:
-            fields |= _result_fields(outcome.train, spec, fields["datasetDigest"], context)
+            fields |= _result_fields(outcome.train, spec, fields.get("datasetDigest", ""), job)
             fields["completionTime"] = job.get("status", {}).get("completionTime") or timestamp(now)
-            text = f"version {outcome.train.digest[:12]}, accuracy {outcome.train.test_accuracy:.4f} on the test split"
+            text = (
+                f"version {outcome.train.digest[:12]}, accuracy {outcome.train.test_accuracy:.4f} on the "
+                "test split"
+            )
             return Draft(Verdict(State.DONE, "Succeeded", text), fields)
-    # Counted as a disruption, so that the next attempt follows; it finds the artifact and does not train.
-    if fields.get("failedAttempt", 0) < number:
-        fields |= {"failedAttempt": number, "disruptions": fields.get("disruptions", 0) + 1}
-    text = "the result was lost with its pod and is read again from the artifact"
-    return Draft(Verdict(State.PROGRESSING, "Restarting", text), fields, [_delete(job)])
+    draft = Draft(
+        Verdict(State.PROGRESSING, "Finishing", f"attempt {number}: its result is being read"), fields
+    )
+    if not all(has_ended(pod) for pod in pods):
+        # The Job was seen before its pods: their end is on its way.
+        draft.fields |= kept(observed.object, PROGRESS)
+    else:
+        # The next attempt finds the artifact and does not train.
+        text = "the result was lost with its pod and is read again from the artifact"
+        count_disruption(draft, number, Fault("Restarting", text), now)
+    return draft
 
 
-def _result_fields(
-    result: TrainResult, spec: TrainingJobSpec, dataset_key: str, context: Context
-) -> dict[str, Any]:
-    metrics = {
+def _result_fields(result: TrainResult, spec: TrainingJobSpec, dataset_key: str, job: Json) -> dict[str, Any]:
+    metrics: dict[str, float | int | None] = {
         "testAccuracy": result.test_accuracy,
         "testLoss": result.test_loss,
         "validationAccuracy": result.validation_accuracy,
@@ -170,7 +213,7 @@ def _result_fields(
         "lineage": {
             "dataset": spec.dataset.name,
             "datasetDigest": dataset_key,
-            "image": context.trainer_image,
+            "image": _image(job),
             "codeVersion": result.code_version,
             "tensorflow": result.tensorflow,
             "seed": spec.training.seed,
@@ -178,30 +221,75 @@ def _result_fields(
     }
 
 
-def count_failure(
-    observed: Observed, spec: TrainingJobSpec, draft: Draft, pods: list[Json], failed: Json, number: int, now: float
-) -> None:
+def _image(job: Json) -> str:
+    """Of the attempt itself: the operator's default may be another one by now."""
+    image: str = job["spec"]["template"]["spec"]["containers"][0]["image"]
+    return image
+
+
+def end_of(job: Json) -> Json | None:
+    """The condition that says that the Job has failed.
+
+    FailureTarget comes first; Failed follows when all pods have ended, on a lost node that is never.
+    """
+    return job_condition(job, "Failed") or job_condition(job, "FailureTarget")
+
+
+def failed(observed: Observed, spec: TrainingJobSpec, job: Json, end: Json, number: int, now: float) -> Draft:
     """Counts the end of an attempt once, and says what ended it."""
-    fault = worst_fault(pods, observed.warnings) or Fault("ContainerFailed", failed.get("message", "the Job failed"))
-    broken = [pod for pod in pods if pod.get("status", {}).get("phase") == "Failed"]
-    draft.fields["failedAttempt"] = number
-    if broken and any(is_disrupted(pod) for pod in broken):
-        draft.fields["disruptions"] = draft.fields.get("disruptions", 0) + 1
-        draft.verdict = Verdict(State.PROGRESSING, fault.reason, f"attempt {number}: {fault.message}; it starts again")
-        if draft.fields["disruptions"] >= MAX_DISRUPTIONS:
-            draft.verdict = Verdict(State.FAILED, fault.reason, f"disrupted {MAX_DISRUPTIONS} times: {fault.message}")
+    pods = pods_of_job(observed.pods, job)
+    draft = Draft(Verdict(State.PROGRESSING, "Restarting", ""), history(observed, job, number, spec, now))
+    disrupted = [pod for pod in pods if is_disrupted(pod)]
+    ended = [pod for pod in pods if has_ended(pod)]
+    waited = now - seconds(end["lastTransitionTime"]) if end.get("lastTransitionTime") else LAG_SECONDS
+    if pods and not ended and not disrupted and waited < LAG_SECONDS:
+        draft.fields |= kept(observed.object, PROGRESS)
+        draft.verdict = Verdict(State.PROGRESSING, "Restarting", f"attempt {number} failed: its pods end")
+        draft.requeue_after = LAG_SECONDS - waited
+        return draft
+    said = end.get("message") or "it says no more"
+    fault = worst_fault(disrupted or pods, observed.warnings) or Fault(
+        "ContainerFailed", f"the Job failed: {said}"
+    )
+    if disrupted:
+        count_disruption(draft, number, fault, now)
     elif fault.terminal:
+        draft.fields["failedAttempt"] = number
         draft.verdict = Verdict(State.FAILED, fault.reason, fault.message)
     else:
-        failures = draft.fields.get("failures", 0) + 1
-        draft.fields["failures"] = failures
-        text = f"attempt {number}: {fault.message}"
-        if failures > spec.backoff_limit:
-            text = f"{text}; {failures} failed attempts, {spec.backoff_limit} are allowed {BACKOFF_NOTE}"
-            draft.verdict = Verdict(State.FAILED, _final_reason(fault), text)
-        else:
-            draft.verdict = Verdict(State.PROGRESSING, fault.reason, f"{text}; it starts again")
-    draft.requeue_after = 0.1
+        _count_failure(draft, spec, number, fault, now)
+    return draft
+
+
+def count_disruption(draft: Draft, number: int, fault: Fault, now: float) -> None:
+    """An end that was not the training's fault: it starts again, up to a limit of our own."""
+    disruptions = draft.fields.get("disruptions", 0) + 1
+    draft.fields |= {"failedAttempt": number, "disruptions": disruptions}
+    if disruptions >= MAX_DISRUPTIONS:
+        draft.verdict = Verdict(State.FAILED, fault.reason, f"disrupted {disruptions} times: {fault.message}")
+    else:
+        _start_again(draft, number, fault, now)
+
+
+def _count_failure(draft: Draft, spec: TrainingJobSpec, number: int, fault: Fault, now: float) -> None:
+    failures = draft.fields.get("failures", 0) + 1
+    draft.fields |= {"failedAttempt": number, "failures": failures}
+    if failures > spec.backoff_limit:
+        allowed = f"{failures} failed attempts, {spec.backoff_limit} are allowed {BACKOFF_NOTE}"
+        text = f"attempt {number}: {fault.message}; {allowed}"
+        draft.verdict = Verdict(State.FAILED, _final_reason(fault), text)
+    else:
+        _start_again(draft, number, fault, now)
+
+
+def _start_again(draft: Draft, number: int, fault: Fault, now: float) -> None:
+    """Waits 10 s, 20 s, 40 s ... between attempts, at most six minutes."""
+    ends = draft.fields.get("failures", 0) + draft.fields.get("disruptions", 0)
+    wait = min(MAX_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2 ** max(0, ends - 1))
+    draft.fields["nextAttemptTime"] = timestamp(ceil(now + wait))
+    text = f"attempt {number}: {fault.message}; it starts again"
+    draft.verdict = Verdict(State.PROGRESSING, fault.reason, text, trouble=True)
+    draft.requeue_after = wait
 
 
 def _final_reason(fault: Fault) -> str:
@@ -209,41 +297,25 @@ def _final_reason(fault: Fault) -> str:
     return "BackoffLimitExceeded" if fault.reason in ("ContainerFailed", "CrashLoop") else fault.reason
 
 
-def back_off(
-    observed: Observed, spec: TrainingJobSpec, draft: Draft, number: int, make: MakeAttempt, now: float
-) -> Draft:
-    """The attempt was counted: wait, then make the next one."""
-    fields = draft.fields
-    ends = fields.get("failures", 0) + fields.get("disruptions", 0)
-    wait = min(MAX_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2 ** max(0, ends - 1))
-    left = _last_change(observed) + wait - now
-    rows = {row["type"]: row for row in observed.object["status"].get("conditions", ())}
-    if left > 0:
-        said = rows.get("Succeeded", {})
-        draft.verdict = Verdict(State.PROGRESSING, said.get("reason", "Restarting"), said.get("message", ""))
-        draft.requeue_after = left
-        return draft
-    draft.verdict = Verdict(State.PROGRESSING, "Restarting", f"attempt {number + 1} starts")
-    return make(draft, number + 1, now)
-
-
-def _last_change(observed: Observed) -> float:
-    """When the newest Job ended; 0 when there is none left (its number was counted long ago)."""
-    times = [
-        seconds(condition["lastTransitionTime"])
-        for (kind, _), job in observed.children.items()
-        if kind == "Job"
-        for condition in job.get("status", {}).get("conditions") or ()
-        if condition["type"] in ("Failed", "Complete") and condition["status"] == "True"
-    ]
-    return max(times, default=0.0)
+def backs_off(observed: Observed, draft: Draft, now: float) -> bool:
+    """The attempt was counted: True while it is too early for the next one."""
+    due = draft.fields.pop("nextAttemptTime", None)
+    left = seconds(due) - now if due else 0.0
+    if left <= 0:
+        return False
+    said = conditions_by_type(observed.object).get(SUCCEEDED, {})
+    text = said.get("message") or f"attempt {draft.fields.get('attempt')} ended; it starts again"
+    draft.verdict = Verdict(State.PROGRESSING, said.get("reason", "Restarting"), text, trouble=True)
+    draft.fields["nextAttemptTime"] = due
+    draft.requeue_after = left
+    return True
 
 
 def stop(observed: Observed, owner: Owner, number: int) -> list[Action]:
-    """Ends the running attempt."""
+    """Ends an attempt that has not ended."""
     job = observed.children.get(("Job", attempt_name(owner, number)))
-    return [_delete(job)] if job else []
-
-
-def _delete(job: Json) -> Delete:
-    return Delete("Job", job["metadata"]["name"], job["metadata"]["uid"])
+    if job is None or "deletionTimestamp" in job["metadata"]:
+        return []
+    if job_condition(job, "Failed") or job_condition(job, "Complete"):
+        return []
+    return [Delete("Job", job["metadata"]["name"], job["metadata"]["uid"])]

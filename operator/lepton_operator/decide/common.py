@@ -1,8 +1,10 @@
-"""What the decisions of all kinds share: the spec, the waiting clock, the claims, the status around a verdict."""
+"""What all decisions share: the waiting clock, the claims, the pods, the status around a verdict."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from pydantic import ValidationError
 
 from lepton_operator.actions import Action, Create, Plan, Pull
 from lepton_operator.api.common import DEFAULT_CLAIM
@@ -34,6 +36,8 @@ class Draft:
     pulls: tuple[Pull, ...] = ()
     requeue_after: float | None = None
     extras: tuple[Extra, ...] = ()
+    moved_on: bool = False
+    """Something was reached since the last visit: the startup deadline counts anew."""
 
 
 def finish(obj: Json, main: str, draft: Draft, deadline: float, now: float) -> Plan:
@@ -41,8 +45,11 @@ def finish(obj: Json, main: str, draft: Draft, deadline: float, now: float) -> P
     status = obj.get("status") or {}
     verdict, requeue = draft.verdict, draft.requeue_after
     waiting_since = None
-    if verdict.state is State.WAITING:
-        waiting_since = status.get("waitingSince") or timestamp(now)
+    if verdict.state in (State.STARTING, State.WAITING):
+        # A new spec may be the cure: it gets the whole deadline.
+        new_spec = status.get("observedGeneration") != obj["metadata"].get("generation", 1)
+        before = None if new_spec or draft.moved_on else status.get("waitingSince")
+        waiting_since = before or timestamp(now)
         verdict, left = stall_after(verdict, seconds(waiting_since), deadline, now)
         requeue = soonest(requeue, left)
     fields = draft.fields | {"waitingSince": waiting_since}
@@ -106,10 +113,22 @@ def job_condition(job: Json, kind: str) -> Json | None:
     return None
 
 
-def pods_of_job(pods: Sequence[Json], job: str) -> list[Json]:
-    """A Job's pods, oldest first."""
-    own = [pod for pod in pods if pod["metadata"].get("labels", {}).get("batch.kubernetes.io/job-name") == job]
-    return sorted(own, key=lambda pod: (pod["metadata"].get("creationTimestamp", ""), pod["metadata"]["name"]))
+def pods_of_job(pods: Sequence[Json], job: Json) -> list[Json]:
+    """A Job's pods, oldest first; not those of an earlier Job of the same name."""
+    uid = job["metadata"]["uid"]
+    own = [
+        pod
+        for pod in pods
+        if any(owner.get("uid") == uid for owner in pod["metadata"].get("ownerReferences") or ())
+    ]
+    return sorted(
+        own, key=lambda pod: (pod["metadata"].get("creationTimestamp", ""), pod["metadata"]["name"])
+    )
+
+
+def has_ended(pod: Json) -> bool:
+    """True when all containers have ended for good."""
+    return pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
 
 
 def pod_index(pod: Json) -> int:
@@ -126,7 +145,9 @@ def pulls_of(pods: Iterable[Json]) -> tuple[Pull, ...]:
     )
 
 
-def reports_of(observed: Observed, pods: Iterable[Json], owner_uid: str, attempt: int = 1) -> dict[int, Report]:
+def reports_of(
+    observed: Observed, pods: Iterable[Json], owner_uid: str, attempt: int = 1
+) -> dict[int, Report]:
     """Reports by index; those of another owner or attempt are not believed."""
     found: dict[int, Report] = {}
     for pod in pods:
@@ -136,7 +157,18 @@ def reports_of(observed: Observed, pods: Iterable[Json], owner_uid: str, attempt
     return found
 
 
-def invalid_spec(obj: Json, main: str, error: Exception, names: Iterable[str], now: float) -> Plan:
+def invalid_spec(obj: Json, main: str, error: ValidationError, names: Iterable[str], now: float) -> Plan:
     """A spec that the models refuse although the API server took it (made with other CRDs)."""
-    verdict = Verdict(State.STALLED, "InvalidSpec", f"the spec can't be read: {error}; apply the CRDs of this version")
+    text = (
+        f"the spec can't be read ({_problems(error)}): correct it, or apply the CRDs of this version of "
+        "Lepton"
+    )
+    verdict = Verdict(State.STALLED, "InvalidSpec", text)
     return finish(obj, main, Draft(verdict, kept(obj, names)), 0, now)
+
+
+def _problems(error: ValidationError) -> str:
+    """The first three problems, each as `path: what is wrong`."""
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    texts = [f"{'.'.join(map(str, item['loc'])) or 'spec'}: {item['msg']}" for item in found]
+    return "; ".join(texts[:3])[:1000]

@@ -12,6 +12,7 @@ from lepton_operator.decide.common import (
     Draft,
     ensure_store,
     finish,
+    has_ended,
     invalid_spec,
     job_condition,
     kept,
@@ -28,7 +29,18 @@ from lepton_operator.facts import Json, Observed
 from lepton_operator.faults import Fault, claim_fault, creation_fault, outcome_of, refusal_fault, worst_fault
 from lepton_workloads.contract.outcome import PrepareResult
 
-PREPARED = ("digest", "specHash", "claimName", "samples", "classes", "labels", "splits", "invalidFiles", "bytes")
+PREPARED = (
+    "digest",
+    "specHash",
+    "claimName",
+    "samples",
+    "classes",
+    "labels",
+    "splits",
+    "invalidFiles",
+    "bytes",
+)
+TRY_AGAIN = "; any change of the spec tries again, for example of spec.revision"
 FIELDS = tuple(field.alias or "" for field in DatasetStatus.model_fields.values())
 
 
@@ -105,15 +117,17 @@ def _start(observed: Observed, owner: Owner, spec: DatasetSpec, context: Context
 
 def _running(observed: Observed, owner: Owner, spec: DatasetSpec, job: Json, context: Context) -> Draft:
     name = job["metadata"]["name"]
-    pods = pods_of_job(observed.pods, name)
+    pods = pods_of_job(observed.pods, job)
+    running = [pod for pod in pods if pod.get("status", {}).get("phase") == "Running"]
     draft = Draft(
-        Verdict(State.PROGRESSING, "Preparing", "pictures are being prepared"),
+        Verdict(State.STARTING, "Preparing", "the pods of the preparation start"),
         kept(observed.object, (*PREPARED, "progress")) | {"jobName": name},
         ensure_store(observed, spec.storage.claim_name, context),
     )
+    if running:
+        draft.verdict = Verdict(State.PROGRESSING, "Preparing", "pictures are being prepared")
     if fault := _fault(observed, spec, name, pods):
         draft.verdict = waiting(fault)
-    running = [pod for pod in pods if pod.get("status", {}).get("phase") == "Running"]
     draft.pulls = pulls_of(running)
     draft.requeue_after = context.report_interval_seconds if running else None
     reports = reports_of(observed, running, owner.uid)
@@ -128,30 +142,41 @@ def _running(observed: Observed, owner: Owner, spec: DatasetSpec, job: Json, con
 
 def _fault(observed: Observed, spec: DatasetSpec, job: str, pods: list[Json]) -> Fault | None:
     source = spec.source.pvc.claim_name if spec.source.pvc else None
-    live = [pod for pod in pods if pod.get("status", {}).get("phase") != "Failed"]
+    live = [pod for pod in pods if not has_ended(pod)]
     return (
         refusal_fault(observed.refusals)
         or claim_fault(observed.claims, user_claims(spec.storage.claim_name, source))
         or worst_fault(live, observed.warnings)
-        or (creation_fault("Job", job, observed.warnings) if not live else None)
-        or worst_fault(pods, observed.warnings)
+        or (_fault_between_tries(observed, job, pods) if not live else None)
     )
+
+
+def _fault_between_tries(observed: Observed, job: str, pods: list[Json]) -> Fault | None:
+    """A pod that failed is told of only while no other one works in its place."""
+    return creation_fault("Job", job, observed.warnings) or worst_fault(pods, observed.warnings)
 
 
 def _finished(observed: Observed, spec: DatasetSpec, job: Json) -> Draft:
     name = job["metadata"]["name"]
-    result = _result(observed, name)
+    pods = pods_of_job(observed.pods, job)
+    result = _result(pods)
+    if result is None and not all(has_ended(pod) for pod in pods):
+        # The Job was seen before its pods: their end is on its way.
+        fields = kept(observed.object, (*PREPARED, "progress")) | {"jobName": name}
+        return Draft(Verdict(State.PROGRESSING, "Preparing", "the result is being read"), fields)
     if result is None:
         # The pods are gone with their result: run again, index 0 finds the prepared copy and says so at once.
-        verdict = Verdict(State.PROGRESSING, "Preparing", "the result was lost with its pods and is read again")
+        verdict = Verdict(
+            State.PROGRESSING, "Preparing", "the result was lost with its pods and is read again"
+        )
         again = Delete("Job", name, job["metadata"]["uid"])
-        return Draft(verdict, kept(observed.object, PREPARED), [again])
+        return Draft(verdict, kept(observed.object, PREPARED) | {"jobName": name}, [again])
     fields = _prepared_fields(result, spec, name)
     return Draft(_ready(fields), fields)
 
 
-def _result(observed: Observed, job: str) -> PrepareResult | None:
-    for pod in pods_of_job(observed.pods, job):
+def _result(pods: list[Json]) -> PrepareResult | None:
+    for pod in pods:
         outcome = outcome_of(pod, CONTAINER)
         if pod_index(pod) == 0 and outcome and outcome.prepare:
             return outcome.prepare
@@ -175,9 +200,10 @@ def _prepared_fields(result: PrepareResult, spec: DatasetSpec, job: str) -> dict
 
 
 def _failed(observed: Observed, spec: DatasetSpec, job: Json, failed: Json) -> Draft:
-    """Ended for this spec; another spec (or revision) makes another Job."""
+    """Ended for this spec; another spec (or revision) makes another Job, and so does deleting this one."""
     name = job["metadata"]["name"]
-    fault = _named_failure(observed, name) or worst_fault(pods_of_job(observed.pods, name), observed.warnings)
+    pods = pods_of_job(observed.pods, job)
+    fault = _named_failure(pods) or worst_fault(pods, observed.warnings)
     before = observed.object.get("status") or {}
     if failed.get("reason") == "DeadlineExceeded":
         text = f"not done after activeDeadlineSeconds: {spec.active_deadline_seconds}: raise it"
@@ -185,22 +211,26 @@ def _failed(observed: Observed, spec: DatasetSpec, job: Json, failed: Json) -> D
     elif fault is None and before.get("jobName") == name:
         # The pods are gone; what was said of them stays true.
         fault = _said_before(observed.object)
+    if fault is None and not all(has_ended(pod) for pod in pods):
+        # The Job was seen before its pods: what ended them is on its way.
+        fields = kept(observed.object, (*PREPARED, "progress")) | {"jobName": name}
+        return Draft(Verdict(State.PROGRESSING, "Preparing", "the pods of the preparation end"), fields)
     if fault is None:
-        fault = Fault("BackoffLimitExceeded", f"Job {name} failed: {failed.get('message', '')}")
-    text = f"{fault.message}; after the cure change spec.revision to try again"
-    if text.count("after the cure") > 1:
-        text = fault.message
+        fault = Fault(
+            "BackoffLimitExceeded", f"Job {name} failed: {failed.get('message') or 'it says no more'}"
+        )
+    text = fault.message if fault.message.endswith(TRY_AGAIN) else f"{fault.message}{TRY_AGAIN}"
     verdict = Verdict(State.STALLED, fault.reason, text)
     return Draft(verdict, kept(observed.object, PREPARED) | {"jobName": name})
 
 
-def _named_failure(observed: Observed, job: str) -> Fault | None:
+def _named_failure(pods: list[Json]) -> Fault | None:
     """What the newest pod that named a reason said; index 0 knows most."""
     found = None
-    for pod in pods_of_job(observed.pods, job):
+    for pod in pods:
         outcome = outcome_of(pod, CONTAINER)
         if outcome and outcome.reason and (found is None or outcome.terminal or pod_index(pod) == 0):
-            found = Fault(outcome.reason, outcome.message or "", outcome.terminal)
+            found = Fault(outcome.reason, outcome.message or "the preparation failed", outcome.terminal)
     return found
 
 

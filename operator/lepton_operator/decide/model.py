@@ -19,7 +19,14 @@ from lepton_operator.desired.serving import (
     service_url,
 )
 from lepton_operator.facts import Json, Observed
-from lepton_operator.faults import Fault, claim_fault, creation_fault, deployment_fault, refusal_fault, worst_fault
+from lepton_operator.faults import (
+    Fault,
+    claim_fault,
+    creation_fault,
+    deployment_fault,
+    refusal_fault,
+    worst_fault,
+)
 
 FIELDS = tuple(field.alias or "" for field in ModelStatus.model_fields.values())
 
@@ -63,6 +70,7 @@ def decide(observed: Observed, context: Context, now: float) -> Plan:
         draft.actions = [Apply(wanted), Apply(service(owner)), *_budget(observed, owner, spec)]
     draft.verdict = target.waiting or _verdict(observed, owner, spec, target, rollout)
     draft.fields = _fields(owner, spec, target, rollout)
+    draft.moved_on = _moved_on(obj, target, rollout)
     draft.extras = (_available(spec, target, rollout),)
     return finish(obj, READY, draft, spec.startup_deadline_seconds, now)
 
@@ -109,12 +117,29 @@ def _verdict(observed: Observed, owner: Owner, spec: ModelSpec, target: Target, 
         return Verdict(State.DONE, "Serving", text)
     if rollout.found and (fault := _fault(observed, owner, target)):
         return waiting(fault)
-    text = f"version {target.version}: {rollout.updated} of {spec.replicas} replicas updated, {rollout.ready} ready"
-    return Verdict(State.PROGRESSING, "RollingOut", text)
+    text = (
+        f"version {target.version}: {rollout.updated} of {spec.replicas} replicas updated, "
+        f"{rollout.ready} ready"
+    )
+    return Verdict(State.STARTING, "RollingOut", text)
+
+
+def _moved_on(obj: Json, target: Target, rollout: Rollout) -> bool:
+    """Another version is wanted, or one more pod of it is there or answers."""
+    status = obj.get("status") or {}
+    more = rollout.updated > status.get("updatedReplicas", 0) or rollout.ready > status.get(
+        "readyReplicas", 0
+    )
+    return bool(status.get("version", "") != target.version or more)
 
 
 def _fault(observed: Observed, owner: Owner, target: Target) -> Fault | None:
-    new = [pod for pod in observed.pods if pod["metadata"]["labels"].get(VERSION_LABEL) == target.version]
+    new = [
+        pod
+        for pod in observed.pods
+        if pod["metadata"]["labels"].get(VERSION_LABEL) == target.version
+        and "deletionTimestamp" not in pod["metadata"]
+    ]
     live = observed.children.get(("Deployment", owner.name))
     claims = [target.artifact.claim_name] if target.artifact and target.artifact.claim_name else []
     return (
@@ -128,7 +153,7 @@ def _fault(observed: Observed, owner: Owner, target: Target) -> Fault | None:
 def _available(spec: ModelSpec, target: Target, rollout: Rollout) -> Extra:
     """Some version answers."""
     if rollout.available > 0:
-        text = f"{rollout.available} pods answer"
+        text = f"{rollout.available} {'pod answers' if rollout.available == 1 else 'pods answer'}"
         if target.waiting or not rollout.current or rollout.updated < rollout.replicas:
             text += ", not all of them with the wanted version"
         return Extra(AVAILABLE, True, "Answering", text)
@@ -151,5 +176,3 @@ def _fields(owner: Owner, spec: ModelSpec, target: Target, rollout: Rollout) -> 
             "selector": f"{NAME_LABEL}={owner.name},{UID_LABEL}={owner.uid}",
         }
     return fields
-
-

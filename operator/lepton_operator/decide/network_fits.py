@@ -18,7 +18,8 @@ def network_problem(network: Cnn, image: Json) -> str | None:
             size = size // network.pool_size if size > 0 else 0
             if size < 1:
                 return (
-                    f"pictures of {side} {first} are too small for {len(network.convolutions)} convolution blocks: "
+                    f"pictures of {side} {first} are too small for {len(network.convolutions)} "
+                    "convolution blocks: "
                     f"nothing is left after block {block}: use fewer convolutions, a smaller poolSize, "
                     f"padding: same, or larger pictures in the dataset"
                 )

@@ -1,4 +1,4 @@
-"""A gang: one attempt of a training as an Indexed Job, and the headless Service its workers find each other by."""
+"""A gang: one attempt of a training as an Indexed Job, and the headless Service its workers meet by."""
 
 from lepton_operator.api.training_job import TrainingJobSpec
 from lepton_operator.context import Context
@@ -16,7 +16,8 @@ from lepton_workloads.contract.tasks import (
 COMPONENT = "training"
 CONTAINER = "train"
 DATASET_ANNOTATION = "lepton.ai/dataset-digest"
-"""On each attempt: the prepared data it uses, so that a lost status doesn't change it."""
+CLAIM_ANNOTATION = "lepton.ai/dataset-claim"
+"""On each attempt: the prepared data it uses and where it is, so that a lost status doesn't change it."""
 
 
 def gang_name(owner: Owner) -> str:
@@ -50,13 +51,13 @@ def gang_service(owner: Owner) -> Manifest:
 def attempt_job(
     owner: Owner, spec: TrainingJobSpec, dataset_key: str, data_claim: str, attempt: int, context: Context
 ) -> Manifest:
-    """batch/v1 Job without retries of its own: the first failed pod ends the attempt, the operator makes the next."""
+    """batch/v1 Job without retries: the first failed pod ends the attempt, the operator makes the next."""
     name = attempt_name(owner, attempt)
     labels = owner.labels(COMPONENT) | {ATTEMPT_LABEL: str(attempt)}
     pod = _pod(owner, spec, dataset_key, data_claim, attempt, context)
     metadata = owner.metadata(name, COMPONENT)
     metadata["labels"] = labels
-    metadata["annotations"] = {DATASET_ANNOTATION: dataset_key}
+    metadata["annotations"] = {DATASET_ANNOTATION: dataset_key, CLAIM_ANNOTATION: data_claim}
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",

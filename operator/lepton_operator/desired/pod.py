@@ -1,4 +1,4 @@
-"""What all of Lepton's pods have in common: the Pod Security Standard "restricted", no API token, a small /tmp."""
+"""What all pods have in common: the Pod Security Standard "restricted", no API token, a small /tmp."""
 
 from collections.abc import Sequence
 from typing import Any

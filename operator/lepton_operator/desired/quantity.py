@@ -1,12 +1,27 @@
-"""Quantities as the API server writes them back, so that what is desired can be compared with what is live."""
+"""Quantities as the API server writes them back, so that desired and live can be compared."""
 
 from fractions import Fraction
 from math import ceil
 
 from lepton_operator.api.common import Resources
 
-_BINARY = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50, "Ei": 2**60}
-_DECIMAL = {"m": Fraction(1, 1000), "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15, "E": 10**18}
+_BINARY: dict[str, Fraction | int] = {
+    "Ki": 2**10,
+    "Mi": 2**20,
+    "Gi": 2**30,
+    "Ti": 2**40,
+    "Pi": 2**50,
+    "Ei": 2**60,
+}
+_DECIMAL: dict[str, Fraction | int] = {
+    "m": Fraction(1, 1000),
+    "k": 10**3,
+    "M": 10**6,
+    "G": 10**9,
+    "T": 10**12,
+    "P": 10**15,
+    "E": 10**18,
+}
 
 
 def amount(quantity: str) -> Fraction:
@@ -18,18 +33,23 @@ def amount(quantity: str) -> Fraction:
 
 
 def canonical(quantity: str) -> str:
-    """The API server's form: the largest suffix of the same family without a fraction ("1000m" -> "1")."""
-    value = amount(quantity)
-    if value == 0:
+    """The API server's form ("1000m" is "1", "1024Mi" is "1Gi").
+
+    Container resources are rounded up to thousandths (SetDefaults_ResourceList); then the largest suffix
+    without a fraction is taken (resource.Quantity.CanonicalizeBytes): a binary one only when the quantity
+    came with one, is whole and at least 1024.
+    """
+    thousandths = ceil(amount(quantity) * 1000)
+    if thousandths == 0:
         return "0"
-    if any(quantity.endswith(suffix) for suffix in _BINARY):
-        for suffix, factor in sorted(_BINARY.items(), key=lambda item: -item[1]):
-            if value % factor == 0:
-                return f"{value // factor}{suffix}"
-    if value.denominator != 1:
-        return f"{ceil(value * 1000)}m"
-    for suffix in ("E", "P", "T", "G", "M", "k"):
-        factor = int(_DECIMAL[suffix])
+    if thousandths % 1000:
+        return f"{thousandths}m"
+    value = thousandths // 1000
+    binary = value >= 1024 and any(quantity.endswith(suffix) for suffix in _BINARY)
+    family = (
+        _BINARY if binary else {suffix: int(factor) for suffix, factor in _DECIMAL.items() if suffix != "m"}
+    )
+    for suffix, factor in sorted(family.items(), key=lambda item: -item[1]):
         if value % factor == 0:
             return f"{value // factor}{suffix}"
     return str(value)

@@ -19,7 +19,9 @@ ENDPOINT_SECONDS = 5
 """How long a pod goes on answering after it is told to stop: proxies need a moment to forget it."""
 
 
-def deployment(owner: Owner, spec: ModelSpec, artifact: ModelArtifact, version: str, context: Context) -> Manifest:
+def deployment(
+    owner: Owner, spec: ModelSpec, artifact: ModelArtifact, version: str, context: Context
+) -> Manifest:
     """apps/v1 Deployment: a new version's pods must be ready before an old one stops."""
     template = {
         "metadata": {
