@@ -134,7 +134,7 @@ class Operator:
             except NotFound:
                 problem = "CRDs are missing: apply crds/"
             except ApiError as error:
-                problem = f"API server did not answer: {error}"
+                problem = f"Discovery failed: {error}"
             if not problem:
                 return
             self._missing = problem
@@ -209,12 +209,13 @@ async def run(settings: Settings) -> int:
         operator = Operator(settings, cluster, session)
         health = HealthServer(settings.health_port, alive=lambda: None, ready=operator.ready)
         try:
-            await health.start()
+            try:
+                await health.start()
+            except OSError as error:
+                log.error("Health port could not be opened", extra=fields(error=str(error)))
+                return 1
             log.info("Connected", extra=fields(server=cluster.configuration.host, version=__version__))
             return await operator.run()
-        except OSError as error:
-            log.error("Health port could not be opened", extra=fields(error=str(error)))
-            return 1
         finally:
             await health.stop()
             await cluster.close()

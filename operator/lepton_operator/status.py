@@ -10,7 +10,7 @@ from lepton_operator import metrics
 from lepton_operator.api_errors import NotFound
 from lepton_operator.cache import Cache, uid_of
 from lepton_operator.cluster import Writer
-from lepton_operator.contain import merge_patch, without_nulls
+from lepton_operator.contain import difference, merge_patch, without_nulls
 from lepton_operator.facts import Json, Key
 from lepton_operator.logs import fields
 from lepton_operator.resources import RESOURCE_BY_KIND
@@ -69,6 +69,8 @@ class StatusWriter:
         cache.upsert(answer, own=True)
         self._written[key] = _Written(self._clock(), wanted, answer.get("status") or {})
         metrics.STATUS_WRITES.labels(key.kind).inc()
+        changed = difference(held, wanted) or difference(wanted, held)
+        log.debug("Wrote status", extra=fields(key, difference=changed))
         if answer.get("status") != wanted:
             log.warning("Status was changed on its way in: apply crds/", extra=fields(key))
         return Outcome(written=True)
