@@ -107,7 +107,7 @@ def job_from(
 
 
 def pod(job: Obj, index: int = 0, *, phase: str = "Running", name: str = "", **parts: Any) -> Obj:
-    """A pod of a Job; parts: `containers`, `init`, `conditions`, `deleting`, `reason`, `message`, `ip`, `spec`."""
+    """A pod; parts: `containers`, `init`, `conditions`, `deleting`, `reason`, `message`, `ip`, `spec`."""
     job_name = job["metadata"]["name"]
     name = name or f"{job_name}-{index}-abcde"
     metadata: Obj = {
@@ -252,7 +252,7 @@ def check_transition_times(before: Obj, after: Obj) -> None:
 
 
 def kstatus(obj: Obj) -> str:
-    """As cli-utils computes it for a custom resource: the generation, then Reconciling and Stalled, then Ready."""
+    """As cli-utils computes it for a custom resource: generation, Reconciling, Stalled, then Ready."""
     status = obj.get("status") or {}
     rows = states(status)
     if status.get("observedGeneration", obj["metadata"]["generation"]) != obj["metadata"]["generation"]:

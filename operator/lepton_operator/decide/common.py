@@ -157,14 +157,21 @@ def reports_of(
     return found
 
 
-def invalid_spec(obj: Json, main: str, error: ValidationError, names: Iterable[str], now: float) -> Plan:
+def invalid_spec(
+    obj: Json,
+    main: str,
+    error: ValidationError,
+    names: Iterable[str],
+    now: float,
+    extras: tuple[Extra, ...] = (),
+) -> Plan:
     """A spec that the models refuse although the API server took it (made with other CRDs)."""
     text = (
         f"the spec can't be read ({_problems(error)}): correct it, or apply the CRDs of this version of "
         "Lepton"
     )
     verdict = Verdict(State.STALLED, "InvalidSpec", text)
-    return finish(obj, main, Draft(verdict, kept(obj, names)), 0, now)
+    return finish(obj, main, Draft(verdict, kept(obj, names), extras=extras), 0, now)
 
 
 def _problems(error: ValidationError) -> str:

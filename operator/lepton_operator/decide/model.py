@@ -54,13 +54,14 @@ class Rollout:
 def decide(observed: Observed, context: Context, now: float) -> Plan:
     """The whole story of a model."""
     obj = observed.object
+    owner = Owner.of(obj)
     try:
         spec = ModelSpec.model_validate(obj["spec"])
         pinned = (obj.get("status") or {}).get("artifact")
         before = ModelArtifact.model_validate(pinned) if pinned else None
     except ValidationError as error:
-        return invalid_spec(obj, READY, error, FIELDS, now)
-    owner = Owner.of(obj)
+        still = _available(_rollout(observed, owner, None), wanted=False)
+        return invalid_spec(obj, READY, error, FIELDS, now, (still,))
     target = find_target(spec, before, observed.training_job, obj)
     draft = Draft(Verdict(State.PROGRESSING, "RollingOut", ""), {})
     rollout = _rollout(observed, owner, None)
@@ -71,7 +72,10 @@ def decide(observed: Observed, context: Context, now: float) -> Plan:
     draft.verdict = target.waiting or _verdict(observed, owner, spec, target, rollout)
     draft.fields = _fields(owner, spec, target, rollout)
     draft.moved_on = _moved_on(obj, target, rollout)
-    draft.extras = (_available(spec, target, rollout),)
+    wanted_only = not target.waiting and rollout.current and rollout.updated >= rollout.replicas
+    draft.extras = (
+        _available(rollout, wanted_only, at_zero=spec.replicas == 0 and target.artifact is not None),
+    )
     return finish(obj, READY, draft, spec.startup_deadline_seconds, now)
 
 
@@ -150,14 +154,14 @@ def _fault(observed: Observed, owner: Owner, target: Target) -> Fault | None:
     )
 
 
-def _available(spec: ModelSpec, target: Target, rollout: Rollout) -> Extra:
-    """Some version answers."""
+def _available(rollout: Rollout, wanted: bool, at_zero: bool = False) -> Extra:
+    """Some version answers; `wanted`: all pods that there are have the wanted one."""
     if rollout.available > 0:
         text = f"{rollout.available} {'pod answers' if rollout.available == 1 else 'pods answer'}"
-        if target.waiting or not rollout.current or rollout.updated < rollout.replicas:
+        if not wanted:
             text += ", not all of them with the wanted version"
         return Extra(AVAILABLE, True, "Answering", text)
-    if spec.replicas == 0 and target.artifact:
+    if at_zero:
         return Extra(AVAILABLE, False, "ScaledToZero", "replicas is 0")
     return Extra(AVAILABLE, False, "NoPodReady", "no pod answers")
 
