@@ -13,6 +13,8 @@ CLUSTER ?= local
 CONTEXT ?=
 REGISTRY ?=
 PULL_POLICY ?=
+STORE_CLASS ?=
+ACCESS_MODE ?=
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -31,18 +33,18 @@ help:
 	  'CLUSTER=local|existing' 'the local cluster, or one that you have' \
 	  'CONTEXT=NAME' 'with CLUSTER=existing: the context in your kubeconfig' \
 	  'REGISTRY=HOST/PATH' 'with CLUSTER=existing: where your cluster pulls images from' \
-	  'PULL_POLICY=POLICY' 'with CLUSTER=existing: imagePullPolicy of the pods'
+	  'PULL_POLICY=POLICY' 'with CLUSTER=existing: imagePullPolicy of the pods' \
+	  'STORE_CLASS=NAME' 'with CLUSTER=existing: storage class of the default store' \
+	  'ACCESS_MODE=MODE' 'with CLUSTER=existing: its access mode (ReadWriteOnce if not given)'
 
 .PHONY: demo
-demo: needed $(STAMP)  ## train a network on real pictures and ask it, on a real Kubernetes
-ifeq ($(CLUSTER),existing)
-	@test -n "$(CONTEXT)" || { echo 'Say which cluster: make demo CLUSTER=existing CONTEXT=<name> (kubectl config get-contexts lists them)'; exit 2; }
-	@$(if $(REGISTRY),$(IMAGES_TOOL) push --registry "$(REGISTRY)",$(IMAGES_TOOL) build)
-	@$(PY) examples/run_demo.py --cluster existing --context "$(CONTEXT)" --registry "$(REGISTRY)" --pull-policy "$(PULL_POLICY)"
-else
-	@scripts/build-side-by-side.sh
-	@$(PY) examples/run_demo.py --cluster local --dir "$(CLUSTER_DIR)" --nodes $(NODES)
-endif
+demo: needed  ## train a network on real pictures and ask it, on a real Kubernetes
+	@$(PYTHON) -m demo --cluster $(CLUSTER) --nodes $(NODES) $(if $(CONTEXT),--context "$(CONTEXT)") \
+	  $(if $(REGISTRY),--registry "$(REGISTRY)") $(if $(PULL_POLICY),--pull-policy "$(PULL_POLICY)") \
+	  $(if $(STORE_CLASS),--store-class "$(STORE_CLASS)") $(if $(ACCESS_MODE),--access-mode "$(ACCESS_MODE)")
+
+.PHONY: venv
+venv: $(STAMP)  ## make the virtual environment (the other targets do it by themselves)
 
 .PHONY: test
 test: needed $(STAMP)  ## run every check and every test, on a cluster of its own

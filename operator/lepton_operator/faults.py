@@ -5,6 +5,7 @@ words) and what to do. State decides; a Warning Event only explains what the sta
 """
 
 import re
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -34,6 +35,9 @@ CREATE_WARNINGS = frozenset({"FailedCreate"})
 PROVISION_WARNINGS = frozenset({"ProvisioningFailed"})
 
 MAX_TEXT = 400
+
+VOLATILE = re.compile(r"\d+\.\d+\.\d+\.\d+:\d+->")
+"""A connection's own address and port: another one at each try, so that equal faults would differ."""
 REASON_PATTERN = re.compile(r"[A-Z][A-Za-z]{0,62}\Z")
 """What a container names itself is believed only as a word that fits a condition."""
 
@@ -293,7 +297,7 @@ def _last_line(text: str) -> str:
 
 
 def _clip(text: str) -> str:
-    text = " ".join((text or "").split()).rstrip(".")
+    text = VOLATILE.sub("", " ".join((text or "").split())).rstrip(".")
     return text if len(text) <= MAX_TEXT else text[: MAX_TEXT - 3] + "..."
 
 

@@ -10,7 +10,6 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from lepton_cluster.errors import ClusterError
 
 CONTROL_IP = "10.199.0.1"
 API_PORT = 6443
@@ -48,7 +47,7 @@ class Node:
 
     @property
     def folder(self) -> Path:
-        return self.cluster.folder / "nodes" / str(self.number)
+        return self.cluster.nodes_folder / str(self.number)
 
     @property
     def run_folder(self) -> Path:
@@ -73,14 +72,8 @@ class Layout:
 
     @classmethod
     def of(cls, folder: str | Path) -> Layout:
-        """The layout for a state folder; refuses a path too long for the sockets below it."""
-        path = Path(folder).resolve()
-        if len(str(path)) > LONGEST_FOLDER:
-            raise ClusterError(
-                f"The state folder's path has {len(str(path))} characters, more than {LONGEST_FOLDER}: "
-                f"sockets below it would be too long. Choose a shorter one with --dir."
-            )
-        return cls(path)
+        """The layout for a state folder."""
+        return cls(Path(folder).resolve())
 
     @property
     def digest(self) -> str:
@@ -98,6 +91,13 @@ class Layout:
     @property
     def run_folder(self) -> Path:
         return Path("/run") / self.prefix
+
+    @property
+    def nodes_folder(self) -> Path:
+        """In the state folder, unless its path is too long for the sockets below it."""
+        if len(str(self.folder)) <= LONGEST_FOLDER:
+            return self.folder / "nodes"
+        return Path("/var/tmp") / self.prefix
 
     @property
     def pki(self) -> Path:

@@ -169,20 +169,22 @@ def remove(layout: Layout, say: Say, *, grace: float) -> None:
         say(f"stopped {stopped} processes of the cluster and {pods} of pods")
     for n in nodes:
         cgroups.remove(n.cgroup)
-    unmounted = sum(mounts.unmount_below(folder) for folder in (layout.folder, layout.run_folder))
+    folders = (layout.run_folder, layout.nodes_folder, layout.folder)
+    unmounted = sum(mounts.unmount_below(folder) for folder in folders)
     if names := network.remove(layout):
         say(f"removed {unmounted} mounts and the namespaces {', '.join(names)}")
     _remove_traces(layout)
-    mounts.remove_folder(layout.run_folder)
-    if layout.folder.exists():
-        mounts.remove_folder(layout.folder)
+    found = layout.folder.exists()
+    for folder in folders:
+        mounts.remove_folder(folder)
+    if found:
         say(f"deleted {layout.folder}")
 
 
 def _remove_traces(layout: Layout) -> None:
     """Files that kubelet and CNI write to fixed places of the machine."""
     for path in Path("/var/log/containers").glob("*.log"):
-        if path.is_symlink() and path.readlink().is_relative_to(layout.folder):
+        if path.is_symlink() and path.readlink().is_relative_to(layout.nodes_folder):
             path.unlink()
     results = Path("/var/lib/cni/results")
     for path in results.glob(f"{layout.prefix}-*-eth0"):
