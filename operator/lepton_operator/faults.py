@@ -5,7 +5,6 @@ words) and what to do. State decides; a Warning Event only explains what the sta
 """
 
 import re
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -35,9 +34,9 @@ CREATE_WARNINGS = frozenset({"FailedCreate"})
 PROVISION_WARNINGS = frozenset({"ProvisioningFailed"})
 
 MAX_TEXT = 400
-
 VOLATILE = re.compile(r"\d+\.\d+\.\d+\.\d+:\d+->")
 """A connection's own address and port: another one at each try, so that equal faults would differ."""
+
 REASON_PATTERN = re.compile(r"[A-Z][A-Za-z]{0,62}\Z")
 """What a container names itself is believed only as a word that fits a condition."""
 

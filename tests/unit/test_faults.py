@@ -290,3 +290,14 @@ def test_long_texts_are_cut_and_put_on_one_line() -> None:
     assert fault is not None
     assert len(fault.message) < MAX_TEXT + 100
     assert "\n" not in fault.message
+
+
+def test_a_port_that_changes_at_each_try_makes_no_new_message() -> None:
+    messages = set()
+    for port in (40001, 40002):
+        text = f"dial tcp 10.0.0.5:{port}->10.0.0.1:443: connection refused"
+        fault = pod_fault(pod(JOB, phase="Pending", containers=[waits("ErrImagePull", text)]))
+        assert fault is not None
+        messages.add(fault.message)
+    assert len(messages) == 1
+    assert "10.0.0.1:443: connection refused" in messages.pop()
