@@ -18,7 +18,7 @@ ACCESS_MODE ?=
 
 VENV := .venv
 PY := $(VENV)/bin/python
-STAMP := $(VENV)/.installed-$(shell cat requirements/dev.txt pyproject.toml | sha256sum | cut -c1-12)
+STAMP := $(VENV)/.installed-$(shell sha256sum requirements/dev.txt | cut -c1-12)
 CLUSTER_DIR := $(CURDIR)/.cluster
 CLUSTER_TOOL := $(PY) tests/cluster/cli.py
 IMAGES_TOOL := $(PY) images/build.py
@@ -32,6 +32,7 @@ help:
 	  'NODES=1|2' 'nodes of the local cluster' \
 	  'CLUSTER=local|existing' 'the local cluster, or one that you have' \
 	  'CONTEXT=NAME' 'with CLUSTER=existing: the context in your kubeconfig' \
+	  'KUBECONFIG=FILE' 'with CLUSTER=existing: that file (only when given to make, never when merely exported)' \
 	  'REGISTRY=HOST/PATH' 'with CLUSTER=existing: where your cluster pulls images from' \
 	  'PULL_POLICY=POLICY' 'with CLUSTER=existing: imagePullPolicy of the pods' \
 	  'STORE_CLASS=NAME' 'with CLUSTER=existing: storage class of the default store' \
@@ -40,6 +41,7 @@ help:
 .PHONY: demo
 demo: needed  ## train a network on real pictures and ask it, on a real Kubernetes
 	@$(PYTHON) -m demo --cluster $(CLUSTER) --nodes $(NODES) $(if $(CONTEXT),--context "$(CONTEXT)") \
+	  $(if $(filter command,$(word 1,$(origin KUBECONFIG))),--kubeconfig "$(KUBECONFIG)") \
 	  $(if $(REGISTRY),--registry "$(REGISTRY)") $(if $(PULL_POLICY),--pull-policy "$(PULL_POLICY)") \
 	  $(if $(STORE_CLASS),--store-class "$(STORE_CLASS)") $(if $(ACCESS_MODE),--access-mode "$(ACCESS_MODE)")
 

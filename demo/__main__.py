@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from pathlib import Path
 
 from demo.display import DemoError, Display
 from demo.flow import NAMESPACE, apply, follow
@@ -17,6 +18,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--cluster", choices=("local", "existing"), default="local")
     parser.add_argument("--nodes", type=int, choices=(1, 2), default=1, help="nodes of the local cluster")
     parser.add_argument("--context", help="kubectl context of the existing cluster")
+    parser.add_argument(
+        "--kubeconfig", type=Path, help="kubeconfig with that context, else kubectl's default file"
+    )
     parser.add_argument("--registry", help="image registry that the existing cluster pulls from")
     parser.add_argument("--pull-policy", default="IfNotPresent", choices=("Always", "IfNotPresent", "Never"))
     parser.add_argument("--store-class", help="storage class of the default store")
@@ -45,7 +49,7 @@ def run(display: Display, options: argparse.Namespace) -> None:
     if options.cluster == "local":
         kubectl = local_cluster(display, options.nodes)
     else:
-        kubectl = existing_cluster(display, options.context, options.registry)
+        kubectl = existing_cluster(display, options.context, options.kubeconfig, options.registry)
     registry = options.registry if options.cluster == "existing" else None
     display.say(f"   server {kubectl.server()}, namespaces {NAMESPACE} and {SYSTEM_NAMESPACE}")
     install(display, kubectl, image_references(registry), settings(options))
@@ -68,7 +72,9 @@ def go_on(display: Display, kubectl: Kubectl, options: argparse.Namespace) -> No
     if options.cluster == "local":
         display.say("   stop it: make cluster-down")
     else:
-        display.say(f"   remove it: {base} delete namespace {NAMESPACE} {SYSTEM_NAMESPACE}; {base} delete -f crds")
+        display.say(
+            f"   remove it: {base} delete namespace {NAMESPACE} {SYSTEM_NAMESPACE}; {base} delete -f crds"
+        )
 
 
 def main() -> int:

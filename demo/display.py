@@ -70,5 +70,7 @@ class Deadline:
     def tick(self, why: str = "", pause: float = 0.5) -> None:
         """Pauses between two looks; raises DemoError past the deadline."""
         if time.monotonic() > self.end:
-            raise DemoError(f"{self.what} did not happen within {self.seconds:.0f} s{': ' + why if why else ''}")
+            raise DemoError(
+                f"{self.what} did not happen within {self.seconds:.0f} s{': ' + why if why else ''}"
+            )
         time.sleep(pause)

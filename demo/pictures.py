@@ -28,7 +28,7 @@ def write_held_out(folder: Path, archive: Path, count: int) -> list[Path]:
         label = sorted(by_class)[number % len(by_class)]
         index = by_class[label][number // len(by_class)]
         path = folder / f"{label}_{index:04d}.{'jpg' if number % 3 == 2 else 'png'}"
-        Image.fromarray(digits.images[index]).save(path, **({"quality": 95} if path.suffix == ".jpg" else {}))
+        Image.fromarray(digits.images[index]).save(path, quality=95)
         paths.append(path)
     return paths
 

@@ -16,7 +16,7 @@ from typing import Any
 from demo.display import DemoError, Display
 from demo.flow import NAMESPACE
 from demo.kubectl import Kubectl
-from demo.setup import ROOT, image_tool, output
+from demo.setup import VENV_PYTHON, output
 
 COUNT = 10
 LEAST_RIGHT = 8
@@ -27,7 +27,9 @@ LEAST_RIGHT = 8
 def forwarded(kubectl: Kubectl, service: str, namespace: str) -> Iterator[str]:
     """`kubectl port-forward` to the Service on a free port; gives the address."""
     process = subprocess.Popen(
-        kubectl.arguments("port-forward", "-n", namespace, f"service/{service}", ":80", "--address", "127.0.0.1"),
+        kubectl.arguments(
+            "port-forward", "-n", namespace, f"service/{service}", ":80", "--address", "127.0.0.1"
+        ),
         env=kubectl.environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -36,7 +38,8 @@ def forwarded(kubectl: Kubectl, service: str, namespace: str) -> Iterator[str]:
     timer = threading.Timer(30, process.kill)
     timer.start()
     try:
-        assert process.stdout is not None and process.stderr is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
         line = process.stdout.readline()
         timer.cancel()
         port = re.search(r"127\.0\.0\.1:(\d+)", line)
@@ -52,8 +55,8 @@ def forwarded(kubectl: Kubectl, service: str, namespace: str) -> Iterator[str]:
 
 def held_out(folder: Path) -> list[Path]:
     """Picture files of the test split; their names begin with the true label."""
-    archive = output(image_tool("builtin"))[-1]
-    python = str(ROOT / ".venv" / "bin" / "python")
+    python = str(VENV_PYTHON)
+    archive = output([python, "images/build.py", "builtin"])[-1]
     return [Path(line) for line in output([python, "-m", "demo.pictures", str(folder), archive, str(COUNT)])]
 
 
@@ -69,7 +72,9 @@ def classify(address: str, picture: Path) -> dict[str, Any]:
         with opener.open(request, timeout=30) as answer:
             return dict(json.load(answer))
     except urllib.error.HTTPError as error:
-        raise DemoError(f"{picture.name}: HTTP {error.code}: {error.read().decode(errors='replace')}") from error
+        raise DemoError(
+            f"{picture.name}: HTTP {error.code}: {error.read().decode(errors='replace')}"
+        ) from error
     except (urllib.error.URLError, TimeoutError) as error:
         raise DemoError(f"{picture.name}: no answer: {error}") from error
 
@@ -86,7 +91,9 @@ def predict(display: Display, kubectl: Kubectl) -> None:
             same = best["label"] == truth
             right += same
             mark = "" if same else "   wrong"
-            display.say(f"   {picture.name:<14} {truth:>4} {best['label']:>10} {best['probability']:>12.4f}{mark}")
+            display.say(
+                f"   {picture.name:<14} {truth:>4} {best['label']:>10} {best['probability']:>12.4f}{mark}"
+            )
     display.say(f"   {right} of {COUNT} are right")
     if right < LEAST_RIGHT:
         raise DemoError(f"only {right} of {COUNT} held-out pictures were classified right")

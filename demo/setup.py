@@ -13,7 +13,9 @@ from demo.kubectl import Kubectl
 
 ROOT = Path(__file__).resolve().parent.parent
 LOGS = ROOT / ".cluster-logs"
-COUNT = re.compile(r"(\d+)/(\d+)")
+VENV_PYTHON = ROOT / ".venv" / "bin" / "python"
+COUNT = re.compile(r"(\d+)(?:/| of )(\d+)")
+"""What a tool counts in its last line: 3/10, or 3 of 10."""
 
 
 @dataclass
@@ -111,7 +113,6 @@ def local_cluster(display: Display, nodes: int) -> Kubectl:
             Step("kubernetes", cluster_tool("build")),
             Step("images", image_tool("build")),
             Step("virtual environment", ["make", "--no-print-directory", "venv"]),
-            Step("built-in pictures", image_tool("builtin")),
         ],
     )
     display.title("Booting a local Kubernetes")
@@ -122,16 +123,11 @@ def local_cluster(display: Display, nodes: int) -> Kubectl:
     return Kubectl(paths["KUBECTL"], Path(paths["KUBECONFIG"]), None)
 
 
-def existing_cluster(display: Display, context: str, registry: str | None) -> Kubectl:
+def existing_cluster(
+    display: Display, context: str, kubeconfig: Path | None, registry: str | None
+) -> Kubectl:
     """A cluster the user has: images go to the user's registry, nothing is booted."""
     display.title(f"Using the cluster of context {context}")
     push = [Step("images", image_tool("push", "--registry", registry))] if registry else []
-    run_together(
-        display,
-        [
-            *push,
-            Step("virtual environment", ["make", "--no-print-directory", "venv"]),
-            Step("built-in pictures", image_tool("builtin")),
-        ],
-    )
-    return Kubectl("kubectl", None, context)
+    run_together(display, [*push, Step("virtual environment", ["make", "--no-print-directory", "venv"])])
+    return Kubectl("kubectl", kubeconfig, context)

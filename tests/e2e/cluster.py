@@ -117,7 +117,9 @@ class Namespace:
     def wait(self, what: str, condition: str, deadline: int = 180) -> None:
         """`kubectl wait --for=condition=...`; on a time-out the object's conditions are in the error."""
         try:
-            self.run("wait", what, f"--for=condition={condition}", f"--timeout={deadline}s", timeout=deadline + 10)
+            self.run(
+                "wait", what, f"--for=condition={condition}", f"--timeout={deadline}s", timeout=deadline + 10
+            )
         except DemoError as error:
             said = self.run("describe", what)
             pods = self.run("get", "pods", "-o", "wide")
@@ -135,7 +137,9 @@ class Namespace:
         rows = self.get(kind, name).get("status", {}).get("conditions", ())
         return next(row for row in rows if row["type"] == condition)
 
-    def wait_reason(self, kind: str, name: str, reason: str, condition: str = "Ready", deadline: float = 60) -> Object:
+    def wait_reason(
+        self, kind: str, name: str, reason: str, condition: str = "Ready", deadline: float = 60
+    ) -> Object:
         """Waits for a reason; the condition that has it."""
         try:
             until(lambda: self.reason(kind, name, condition) == reason, reason, deadline)
@@ -164,11 +168,15 @@ class Namespace:
         with forwarded(self.kubectl, service, self.name) as address:
             yield Http(address)
 
-    def run_python(self, name: str, image: str, code: str, claim: str | None = None, deadline: float = 90) -> str:
+    def run_python(
+        self, name: str, image: str, code: str, claim: str | None = None, deadline: float = 90
+    ) -> str:
         """Runs Python in a restricted pod of that image, the claim at /data; its output."""
         self.apply(python_pod(name, image, code, claim))
         phases = ("Succeeded", "Failed")
-        until(lambda: self.get("pod", name)["status"].get("phase") in phases, f"the end of pod {name}", deadline)
+        until(
+            lambda: self.get("pod", name)["status"].get("phase") in phases, f"the end of pod {name}", deadline
+        )
         output = self.run("logs", name)
         assert self.get("pod", name)["status"]["phase"] == "Succeeded", output
         self.run("delete", "pod", name, "--wait=true")
@@ -226,7 +234,12 @@ def python_pod(name: str, image: str, code: str, claim: str | None = None, resta
         "containers": [container],
         "volumes": volumes,
     }
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {"run": name}}, "spec": spec}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "labels": {"run": name}},
+        "spec": spec,
+    }
 
 
 def claim(name: str) -> Object:
@@ -237,5 +250,3 @@ def claim(name: str) -> Object:
         "metadata": {"name": name},
         "spec": {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}},
     }
-
-

@@ -52,7 +52,7 @@ def lepton(kubectl: Kubectl, images: dict[str, str]) -> Kubectl:
 @pytest.fixture
 def namespace(lepton: Kubectl, request: pytest.FixtureRequest) -> Iterator[Namespace]:
     """A namespace of the test's own, with Pod Security "restricted"."""
-    name = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower()).strip("-")[:50]
+    name = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower())[:50].strip("-")
     yield from _namespace(lepton, name)
 
 

@@ -84,7 +84,9 @@ def scale(kubectl: Kubectl, replicas: int) -> None:
             pod
             for pod in pods
             for row in pod["status"].get("conditions", ())
-            if row["type"] == "Ready" and row["status"] == "True" and "deletionTimestamp" not in pod["metadata"]
+            if row["type"] == "Ready"
+            and row["status"] == "True"
+            and "deletionTimestamp" not in pod["metadata"]
         ]
         return len(ready) == len(pods) == replicas
 

@@ -35,14 +35,14 @@ def test_missing_dataset_job_and_claim_are_named(namespace: Namespace) -> None:
     namespace.apply(
         dataset("photos", source={"pvc": {"claimName": "photos"}}),
         training_job(),
-        model(),
+        model(job="other"),
     )
     row = namespace.wait_reason("lds", "photos", "SourceNotFound", deadline=30)
     assert "PersistentVolumeClaim photos does not exist" in row["message"]
     row = namespace.wait_reason("ltj", "cnn", "DatasetNotFound", "Succeeded", deadline=30)
     assert "LeptonDataset digits does not exist" in row["message"]
     row = namespace.wait_reason("lm", "digits", "TrainingJobNotFound", deadline=30)
-    assert "LeptonTrainingJob cnn does not exist" in row["message"]
+    assert "LeptonTrainingJob other does not exist" in row["message"]
 
 
 def test_a_missing_claim_is_cured_by_making_it(namespace: Namespace, images: dict[str, str]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from demo.predict import held_out
-from tests.e2e.cluster import Namespace, dataset, until
+from tests.e2e.cluster import Namespace, dataset, manifest, until
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "01-digits"
 
@@ -106,7 +106,9 @@ def test_tensorflow_serving_clients_get_their_answers(served: Namespace, tmp_pat
         ("/classify", None, 405),
     ],
 )
-def test_bad_requests_get_an_error_in_json(served: Namespace, path: str, body: bytes | None, code: int) -> None:
+def test_bad_requests_get_an_error_in_json(
+    served: Namespace, path: str, body: bytes | None, code: int
+) -> None:
     with served.http("digits") as http:
         kind = "image/png" if path == "/classify" else "application/json"
         answered, answer = http.call(path, body, kind)
@@ -134,7 +136,9 @@ def test_a_second_apply_changes_nothing(served: Namespace) -> None:
 
 def versions(namespace: Namespace) -> dict[str, str]:
     """resourceVersion of all objects of the example and all that was made of them."""
-    items = namespace.list("lds,ltj,lm,jobs,deployments,services,poddisruptionbudgets,persistentvolumeclaims,pods")
+    items = namespace.list(
+        "lds,ltj,lm,jobs,deployments,services,poddisruptionbudgets,persistentvolumeclaims,pods"
+    )
     return {
         f"{item['kind']}/{item['metadata']['name']}": item["metadata"]["resourceVersion"]
         for item in items
@@ -144,7 +148,7 @@ def versions(namespace: Namespace) -> dict[str, str]:
 
 def test_equal_data_is_not_prepared_again(served: Namespace) -> None:
     spec = served.get("lds", "digits")["spec"]
-    served.apply({"apiVersion": "lepton.ai/v1alpha1", "kind": "LeptonDataset", "metadata": {"name": "twin"}, "spec": spec})
+    served.apply(manifest("LeptonDataset", "twin", spec))
     served.wait("lds/twin", "Ready")
     assert served.get("lds", "twin")["status"]["digest"] == served.get("lds", "digits")["status"]["digest"]
     (pod,) = served.list("pods", "lepton.ai/name=twin")

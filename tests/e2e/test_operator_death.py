@@ -72,7 +72,11 @@ def test_the_operator_runs_outside_the_cluster(
     try:
         namespace.apply(dataset(), training_job(training={"epochs": 3}))
         # Reports are read through the API server's proxy.
-        until(lambda: "steps" in namespace.get("ltj", "cnn").get("status", {}).get("progress", {}), "progress", 120)
+        until(
+            lambda: "steps" in namespace.get("ltj", "cnn").get("status", {}).get("progress", {}),
+            "progress",
+            120,
+        )
         namespace.wait("ltj/cnn", "Succeeded", 180)
         operator.terminate()
         assert operator.wait(timeout=20) == 0, log.read_text()[-2000:]

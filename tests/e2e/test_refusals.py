@@ -21,13 +21,25 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "unknown field": (dataset(colour="blue"), 'unknown field "colour"'),
     "dataset with a dotted name": (dataset("a.b"), "metadata.name must start with a letter"),
     "name that is too long": (dataset("a" * 41), "at most 40 characters"),
-    "quantity that is none": (dataset(resources={"requests": {"cpu": "many"}}), "500m"),
-    "training without dataset": (manifest("LeptonTrainingJob", "t", {"workers": 1}), "spec.dataset"),
-    "batch that can't be shared": (training_job(workers=3), "training.batchSize must be a multiple of workers"),
+    "quantity that is none": (
+        dataset(resources={"requests": {"cpu": "many"}}),
+        "write for example 500m, 2 or 2Gi",
+    ),
+    "training without dataset": (
+        manifest("LeptonTrainingJob", "t", {"workers": 1}),
+        'missing required field "dataset"',
+    ),
+    "batch that can't be shared": (
+        training_job(workers=3),
+        "training.batchSize must be a multiple of workers",
+    ),
     "unknown optimizer": (training_job(training={"optimizer": "magic"}), 'supported values: "adam"'),
     "no convolution": (training_job(network={"convolutions": []}), "spec.network.convolutions"),
     "zero epochs": (training_job(training={"epochs": 0}), "greater than or equal to 1"),
-    "model without source": (manifest("LeptonModel", "m", {"source": {}}), "set exactly one of source.trainingJob"),
+    "model without source": (
+        manifest("LeptonModel", "m", {"source": {}}),
+        "set exactly one of source.trainingJob",
+    ),
     "address without checksum": (
         model(source={"uri": "https://example.com/m.tar.gz"}),
         "needs sha256: write the sha256 of the archive",

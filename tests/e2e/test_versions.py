@@ -42,7 +42,9 @@ http.server.ThreadingHTTPServer(("", 8000), http.server.SimpleHTTPRequestHandler
 @pytest.fixture(scope="module")
 def trained(shared: Namespace) -> Namespace:
     """A namespace with two finished training jobs, `cnn` and `other`."""
-    shared.apply(dataset(), training_job(), training_job("other", training={"epochs": 1, "batchSize": 64, "seed": 8}))
+    shared.apply(
+        dataset(), training_job(), training_job("other", training={"epochs": 1, "batchSize": 64, "seed": 8})
+    )
     shared.wait("ltj/cnn", "Succeeded", 300)
     shared.wait("ltj/other", "Succeeded", 300)
     return shared
@@ -90,7 +92,9 @@ def test_a_folder_on_a_claim_is_served(trained: Namespace) -> None:
 
 def test_an_archive_behind_an_address_is_served(trained: Namespace, images: dict[str, str]) -> None:
     result = trained.get("ltj", "cnn")["status"]["result"]
-    packed = trained.run_python("packer", images["server"], PACK.format(digest=result["digest"]), result["claimName"])
+    packed = trained.run_python(
+        "packer", images["server"], PACK.format(digest=result["digest"]), result["claimName"]
+    )
     sha256 = packed.split()[-1]
     assert len(sha256) == len(hashlib.sha256().hexdigest())
     trained.apply(

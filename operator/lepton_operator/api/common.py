@@ -10,7 +10,7 @@ from lepton_workloads.contract.base import Record
 
 DEFAULT_CLAIM = "lepton-store"
 
-QUANTITY_PATTERN = r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti|P|Pi|E|Ei)?$"
+QUANTITY_PATTERN = "^[0-9]+([.][0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti|P|Pi|E|Ei)?$"
 
 
 class _QuantitySchema:
@@ -29,8 +29,14 @@ class _QuantitySchema:
         return {
             "x-kubernetes-int-or-string": True,
             "anyOf": [{"type": "integer"}, {"type": "string"}],
-            "pattern": QUANTITY_PATTERN,
             "maxLength": 32,
+            # Instead of `pattern`, whose refusal says no more than the pattern.
+            "x-kubernetes-validations": [
+                {
+                    "rule": f"type(self) == int || string(self).matches('{QUANTITY_PATTERN}')",
+                    "message": "an amount is a number with an optional unit: write for example 500m, 2 or 2Gi",
+                }
+            ],
         }
 
 

@@ -148,10 +148,12 @@ def _dataset_verdict(name: str, dataset: Json) -> Verdict:
     """A dataset that is being prepared is progress, one with a fault is waiting."""
     rows = conditions_by_type(dataset)
     ready = rows.get("Ready", {})
-    reason = ready.get("reason", "not seen by the operator yet")
-    text = f"LeptonDataset {name} is not ready ({reason}): {ready.get('message', 'it was just created')}"
-    stalled = rows.get("Stalled", {}).get("status") == "True"
-    return Verdict(State.WAITING if stalled else State.PROGRESSING, "DatasetNotReady", text)
+    reason = ready.get("reason", "just created")
+    if rows.get("Stalled", {}).get("status") == "True":
+        text = f"LeptonDataset {name} is stalled ({reason}): {ready.get('message')}"
+        return Verdict(State.WAITING, "DatasetNotReady", text)
+    # Only its reason: its figures change often, and each change would be a write here, too.
+    return Verdict(State.PROGRESSING, "DatasetNotReady", f"waits for LeptonDataset {name} ({reason})")
 
 
 def _make_attempt(

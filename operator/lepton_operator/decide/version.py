@@ -56,13 +56,15 @@ def _waiting_for(name: str, job: Json | None) -> Verdict:
         return Verdict(State.WAITING, "TrainingJobNotFound", text)
     rows = conditions_by_type(job)
     succeeded = rows.get("Succeeded", {})
-    said = f"({succeeded.get('reason', 'not started')}): {succeeded.get('message', 'it was just created')}"
+    said = f"({succeeded.get('reason')}): {succeeded.get('message')}"
     if succeeded.get("status") == "False":
         text = f"LeptonTrainingJob {name} failed {said}; name another job in spec.source"
         return Verdict(State.STALLED, "TrainingJobFailed", text)
     if rows.get("Stalled", {}).get("status") == "True":
         return Verdict(State.WAITING, "TrainingJobNotReady", f"LeptonTrainingJob {name} is stalled {said}")
-    return Verdict(State.PROGRESSING, "TrainingJobNotReady", f"LeptonTrainingJob {name} is not done {said}")
+    # Only its reason: its figures change often, and each change would be a write here, too.
+    text = f"waits for LeptonTrainingJob {name} ({succeeded.get('reason', 'just created')})"
+    return Verdict(State.PROGRESSING, "TrainingJobNotReady", text)
 
 
 def _from_uri(uri: str, sha256: str | None) -> ModelArtifact:

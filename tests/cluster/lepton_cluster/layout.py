@@ -10,7 +10,6 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-
 CONTROL_IP = "10.199.0.1"
 API_PORT = 6443
 SERVICE_CIDR = "10.96.0.0/16"

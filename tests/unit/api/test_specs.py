@@ -80,7 +80,6 @@ REFUSED = [
     ("LeptonTrainingJob", {"dataset": {"name": "a"}, "training": {"learningRate": 0}}),
     ("LeptonTrainingJob", {"dataset": {"name": "a"}, "network": {"convolutions": []}}),
     ("LeptonTrainingJob", {"dataset": {"name": "a"}, "network": {"dropout": 1}}),
-    ("LeptonTrainingJob", {"dataset": {"name": "a"}, "resources": {"limits": {"memory": "2 GB"}}}),
     ("LeptonModel", {"source": {"trainingJob": {"name": "a"}}, "replicas": -1}),
     ("LeptonModel", {"source": {"trainingJob": {"name": "a"}}, "replicas": 1001}),
     ("LeptonModel", {"source": {"trainingJob": {"name": "a"}}, "startupDeadlineSeconds": 0}),

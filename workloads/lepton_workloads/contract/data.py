@@ -31,9 +31,7 @@ class Picture(Record):
 
     height: Annotated[int, Field(ge=1, le=4096, description="Height in pixels after resizing.")] = 32
     width: Annotated[int, Field(ge=1, le=4096, description="Width in pixels after resizing.")] = 32
-    channels: Annotated[
-        Literal[1, 3], Field(description="1 for grey pictures, 3 for colour (RGB).")
-    ] = 3
+    channels: Annotated[Literal[1, 3], Field(description="1 for grey pictures, 3 for colour (RGB).")] = 3
     fit: Annotated[
         Literal["pad", "crop", "stretch"],
         Field(
@@ -46,24 +44,20 @@ class Picture(Record):
 class Normalization(Record):
     """value = pixel * scale + offset, as in Keras' Rescaling layer; applied once, by the reader of stored uint8."""
 
-    scale: Annotated[
-        float, Field(gt=0, le=1000, description="Factor for each pixel value (0 to 255).")
-    ] = 1 / 255
-    offset: Annotated[
-        float, Field(ge=-1000, le=1000, description="Added after scaling.")
-    ] = 0.0
+    scale: Annotated[float, Field(gt=0, le=1000, description="Factor for each pixel value (0 to 255).")] = (
+        1 / 255
+    )
+    offset: Annotated[float, Field(ge=-1000, le=1000, description="Added after scaling.")] = 0.0
 
 
 class Split(Record):
     """Shares of the three splits; drawn per class with a seed, so that equal input gives equal splits."""
 
     train: Annotated[float, Field(gt=0, le=1, description="Share used for training.")] = 0.8
-    validation: Annotated[
-        float, Field(ge=0, lt=1, description="Share used to watch the training.")
-    ] = 0.1
-    test: Annotated[
-        float, Field(ge=0, lt=1, description="Share held out to judge the finished network.")
-    ] = 0.1
+    validation: Annotated[float, Field(ge=0, lt=1, description="Share used to watch the training.")] = 0.1
+    test: Annotated[float, Field(gt=0, lt=1, description="Share held out to judge the finished network.")] = (
+        0.1
+    )
     seed: Annotated[int, Field(ge=0, le=2**31 - 1, description="Seed of the draw.")] = 7
 
     cel_rules = (

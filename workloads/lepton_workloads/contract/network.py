@@ -51,9 +51,7 @@ class Training(Record):
         Literal["adam", "adamw", "nadam", "rmsprop", "sgd"],
         Field(description="Optimizer by its Keras name."),
     ] = "adam"
-    learning_rate: Annotated[
-        float, Field(gt=0, le=100, description="Learning rate of the optimizer.")
-    ] = 0.001
-    seed: Annotated[
-        int, Field(ge=0, le=2**31 - 1, description="Seed of weights, order and dropout.")
-    ] = 7
+    learning_rate: Annotated[float, Field(gt=0, le=100, description="Learning rate of the optimizer.")] = (
+        0.001
+    )
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1, description="Seed of weights, order and dropout.")] = 7

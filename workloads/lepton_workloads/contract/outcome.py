@@ -107,7 +107,8 @@ class Report(Record):
     attempt: int = 1
     index: int = 0
     phase: Annotated[str, Field(max_length=40)] = Field(
-        "Starting", description="Starting, Waiting, Loading, Preparing, Training, Evaluating, Exporting, Done."
+        "Starting",
+        description="Starting, Waiting, Loading, Preparing, Training, Evaluating, Exporting, Done.",
     )
     done: int = Field(0, ge=0, description="Files prepared, or steps of the running epoch.")
     total: int = Field(0, ge=0)

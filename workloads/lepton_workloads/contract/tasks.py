@@ -51,7 +51,9 @@ class PvcFolder(Record):
 
     claim_name: Annotated[
         str,
-        Field(min_length=1, max_length=253, description="Name of a PersistentVolumeClaim in the same namespace."),
+        Field(
+            min_length=1, max_length=253, description="Name of a PersistentVolumeClaim in the same namespace."
+        ),
     ]
     path: Annotated[
         str,
