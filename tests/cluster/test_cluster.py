@@ -28,8 +28,6 @@ NAMESPACE = "probe"
 IMAGE = "localhost/lepton-probe:test"
 PROBE = "/probe"
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
-
 
 class Cluster:
     """A cluster under test, by its command line and kubectl."""

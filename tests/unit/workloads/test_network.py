@@ -1,5 +1,6 @@
 """Order of the data, layers, export of every activation: what needs no whole training."""
 
+import importlib
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,8 @@ def test_workers_share_each_global_batch(samples: int, batch: int, workers: int)
 
 @pytest.fixture(scope="module")
 def keras() -> Any:
-    return pytest.importorskip("keras", reason="networks need the trainer's packages")
+    """Imported late: it takes seconds, and most tests of this file don't need it."""
+    return importlib.import_module("keras")
 
 
 def test_the_default_network_is_the_documented_one(keras: Any) -> None:

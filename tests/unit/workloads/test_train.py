@@ -58,7 +58,6 @@ def task_of(key: str, **fields: Any) -> TrainTask:
 
 def start(pod: Pod, task: TrainTask, index: int = 0, port: int = 0) -> "subprocess.Popen[str]":
     """A worker as a process; its outcome goes to `termination-<index>`."""
-    pytest.importorskip("tensorflow", reason="training needs the trainer's packages")
     workloads = Path(sys.modules["lepton_workloads"].__path__[0]).parent
     environment = {
         **os.environ,
