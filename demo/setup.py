@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -38,8 +39,20 @@ class Step:
         environment = {name: value for name, value in os.environ.items() if name != "KUBECONFIG"}
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                self.command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                self.command,
+                cwd=ROOT,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
+
+    def stop(self) -> None:
+        """Ends it with all that it started; the cluster's own processes are in sessions of their own."""
+        if self.process and self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGTERM)
+            self.process.wait()
 
     def line(self) -> str:
         """Its bar when its last line counts something, and that line."""
@@ -75,9 +88,7 @@ def run_together(display: Display, steps: list[Step]) -> None:
             time.sleep(0.2)
     finally:
         for step in waiting:
-            if step.process and step.process.poll() is None:
-                step.process.terminate()
-                step.process.wait()
+            step.stop()
 
 
 def cluster_tool(*arguments: str) -> list[str]:
