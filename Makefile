@@ -8,7 +8,7 @@ SHELL := /bin/bash
 unexport KUBECONFIG
 
 PYTHON ?= python3.11
-NODES ?= 1
+NODES ?=
 CLUSTER ?= local
 CONTEXT ?=
 REGISTRY ?=
@@ -29,7 +29,7 @@ help:
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@printf '\nVariables:\n'
 	@printf '  %-26s %s\n' \
-	  'NODES=1|2' 'nodes of the local cluster' \
+	  'NODES=1|2' 'nodes of the local cluster (1, or as many as it has)' \
 	  'CLUSTER=local|existing' 'the local cluster, or one that you have' \
 	  'CONTEXT=NAME' 'with CLUSTER=existing: the context in your kubeconfig' \
 	  'KUBECONFIG=FILE' 'with CLUSTER=existing: that file (only when given to make, never when merely exported)' \
@@ -40,7 +40,7 @@ help:
 
 .PHONY: demo
 demo: needed  ## train a network on real pictures and ask it, on a real Kubernetes
-	@$(PYTHON) -m demo --cluster $(CLUSTER) --nodes $(NODES) $(if $(CONTEXT),--context "$(CONTEXT)") \
+	@$(PYTHON) -m demo --cluster $(CLUSTER) $(if $(NODES),--nodes $(NODES)) $(if $(CONTEXT),--context "$(CONTEXT)") \
 	  $(if $(filter command,$(word 1,$(origin KUBECONFIG))),--kubeconfig "$(KUBECONFIG)") \
 	  $(if $(REGISTRY),--registry "$(REGISTRY)") $(if $(PULL_POLICY),--pull-policy "$(PULL_POLICY)") \
 	  $(if $(STORE_CLASS),--store-class "$(STORE_CLASS)") $(if $(ACCESS_MODE),--access-mode "$(ACCESS_MODE)")
@@ -71,7 +71,7 @@ format: $(STAMP)  ## format the code
 .PHONY: cluster
 cluster: needed $(STAMP)  ## start the local Kubernetes with Lepton's images in it
 	@scripts/build-side-by-side.sh
-	@$(CLUSTER_TOOL) up --dir "$(CLUSTER_DIR)" --nodes $(NODES)
+	@$(CLUSTER_TOOL) up --dir "$(CLUSTER_DIR)" $(if $(NODES),--nodes $(NODES))
 	@$(CLUSTER_TOOL) load --dir "$(CLUSTER_DIR)" $$($(IMAGES_TOOL) archives)
 	@echo 'Ready: kubectl --kubeconfig .cluster/kubeconfig get nodes'
 

@@ -16,7 +16,7 @@ def arguments() -> argparse.Namespace:
     """The options, as the Makefile passes them."""
     parser = argparse.ArgumentParser(prog="demo", description=__doc__)
     parser.add_argument("--cluster", choices=("local", "existing"), default="local")
-    parser.add_argument("--nodes", type=int, choices=(1, 2), default=1, help="nodes of the local cluster")
+    parser.add_argument("--nodes", type=int, choices=(1, 2), help="nodes of the local cluster")
     parser.add_argument("--context", help="kubectl context of the existing cluster")
     parser.add_argument(
         "--kubeconfig", type=Path, help="kubeconfig with that context, else kubectl's default file"

@@ -115,7 +115,7 @@ def image_references(registry: str | None) -> dict[str, str]:
     return dict(line.split("=", 1) for line in output(image_tool(*arguments)))
 
 
-def local_cluster(display: Display, nodes: int) -> Kubectl:
+def local_cluster(display: Display, nodes: int | None) -> Kubectl:
     """Builds what is missing, boots the cluster, loads the images."""
     display.title("Building what is not there yet: Kubernetes, images, virtual environment")
     run_together(
@@ -127,7 +127,8 @@ def local_cluster(display: Display, nodes: int) -> Kubectl:
         ],
     )
     display.title("Booting a local Kubernetes")
-    run_together(display, [Step("cluster", cluster_tool("up", "--nodes", str(nodes)))])
+    wanted = ("--nodes", str(nodes)) if nodes else ()
+    run_together(display, [Step("cluster", cluster_tool("up", *wanted))])
     archives = output(image_tool("archives"))
     run_together(display, [Step("loading images", cluster_tool("load", *archives))])
     paths = dict(line.split("=", 1) for line in output(cluster_tool("env")))

@@ -34,7 +34,9 @@ def parser() -> argparse.ArgumentParser:
 
     add("build", "install Debian packages and build the programs; nothing to do when that is done")
     start = add("up", "start the cluster, or reuse it when it is healthy")
-    start.add_argument("--nodes", type=int, choices=(1, 2), default=1, help="number of nodes (default: 1)")
+    start.add_argument(
+        "--nodes", type=int, choices=(1, 2), help="number of nodes (default: as many as it has, else 1)"
+    )
     add("down", "stop the cluster and delete its state folder")
     load = add("load", "import OCI image archives into every node")
     load.add_argument("archives", nargs="+", type=Path, metavar="IMAGE.tar")

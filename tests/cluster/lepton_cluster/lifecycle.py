@@ -23,10 +23,13 @@ METRICS_SERVICE = "/apis/apiregistration.k8s.io/v1/apiservices/v1beta1.metrics.k
 NODE_METRICS = "/apis/metrics.k8s.io/v1beta1/nodes"
 
 
-def up(layout: Layout, count: int, say: Say) -> None:
-    """Make sure that a healthy cluster of so many nodes runs: the one that is there, or a new one."""
+def up(layout: Layout, count: int | None, say: Say) -> None:
+    """Make sure that a healthy cluster of so many nodes (None: as many as it has) runs: that one, or a new one."""
     install_packages(say)
     binaries = build(say)
+    if count is None:
+        found = State.load(layout)
+        count = found.nodes if found else 1
     wanted = State(count, binaries, fingerprint())
     if problem(layout, wanted) is None:
         say(f"The cluster is up: {count} node(s), kubeconfig {layout.kubeconfig}")
