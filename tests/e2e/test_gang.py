@@ -17,7 +17,7 @@ def test_two_workers_make_one_version(namespace: Namespace) -> None:
 
 def test_a_failing_worker_ends_the_attempt_and_the_next_one_succeeds(namespace: Namespace) -> None:
     namespace.apply(dataset(), training_job(training={"epochs": 300, "batchSize": 64}))
-    namespace.wait_reason("ltj", "cnn", "Training", "Succeeded", deadline=120)
+    until(lambda: "steps" in namespace.get("ltj", "cnn").get("status", {}).get("progress", {}), "steps")
     pod = namespace.list("pods", "lepton.ai/name=cnn")[0]["metadata"]["name"]
     namespace.run("exec", pod, "--", "python", "-c", "import os, signal; os.kill(1, signal.SIGTERM)")
     until(lambda: namespace.get("ltj", "cnn")["status"].get("failures") == 1, "that the failure is counted")
