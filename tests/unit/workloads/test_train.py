@@ -278,16 +278,6 @@ def test_a_damaged_dataset_is_invalid(pod: Pod, key: str) -> None:
     assert "sha256 of train.images" in error.message
 
 
-def test_a_dataset_without_test_split_is_refused_before_training(pod: Pod) -> None:
-    pod.image_folder()
-    result = pod.prepare(split={"train": 0.8, "validation": 0.2, "test": 0}).prepare
-    assert result is not None
-    (pod.root / "lepton/dataset").symlink_to(pod.datasets / result.key)
-    error = in_process(pod, task_of(result.key))
-    assert error.reason == Failure.INVALID_SPEC
-    assert "set spec.split.test above 0" in error.message
-
-
 def test_a_batch_that_the_workers_can_t_share_is_refused(pod: Pod) -> None:
     error = in_process(pod, task_of("k", workers=3, peers=["a", "b", "c"]))
     assert "batchSize 64 is not a multiple of the 3 workers" in error.message

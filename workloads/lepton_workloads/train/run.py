@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from lepton_workloads import __version__
-from lepton_workloads.contract.data import SplitName
 from lepton_workloads.contract.outcome import Failure, Outcome, Report, TrainResult
 from lepton_workloads.contract.tasks import (
     DATASET_DIR,
@@ -54,7 +53,6 @@ def main() -> Outcome:
         server.update(phase="Loading")
         with storage_errors("read the prepared dataset"):
             dataset = open_dataset(place(DATASET_DIR), task.dataset_key)
-        _check_dataset(dataset, task)
         server.update(phase="Waiting")
         gate.wait_for_gang(task, index)
         result = _train(task, index, dataset, server, started)
@@ -72,15 +70,6 @@ def _check_task(task: TrainTask, index: int) -> None:
         wrong = f"batchSize {task.training.batch_size} is not a multiple of the {task.workers} workers"
     if wrong:
         raise WorkloadError(Failure.INVALID_SPEC, wrong, terminal=True)
-
-
-def _check_dataset(dataset: Dataset, task: TrainTask) -> None:
-    """Refuse before anything is started what would fail after hours of training."""
-    if not len(dataset.splits[SplitName.TEST]):
-        text = (
-            f"dataset {task.dataset_name} has no test split to judge the network: set spec.split.test above 0"
-        )
-        raise WorkloadError(Failure.INVALID_SPEC, text, terminal=True)
 
 
 def _train(
