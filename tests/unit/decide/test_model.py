@@ -114,7 +114,9 @@ def test_a_job_without_a_version_is_waited_for(rows: list[Obj], stands_as: tuple
     assert stands(plan) == stands_as
     assert plan.actions == ()
     for one in rows[:1]:
-        assert f"({one['reason']}): {one['message']}" in row(plan)["message"]
+        assert f"({one['reason']})" in row(plan)["message"]
+        # Its message is told when a person must act; while it runs, it changes too often.
+        assert (f": {one['message']}" in row(plan)["message"]) == (len(rows) > 1)
 
 
 def test_the_version_of_a_job_is_pinned_and_rolled_out() -> None:
