@@ -20,6 +20,7 @@ import fcntl
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -75,7 +76,7 @@ def build(cache: Path, names: list[str]) -> None:
                 engine.forget_older(image)
         for image in wanted:
             archive = image.archive(cache)
-            archive.touch()
+            mark_used(archive)
             state = "built" if image in missing else "unchanged"
             say(f"{image.reference} is {state}, {archive.stat().st_size / 1e6:.0f} MB")
             prune(archive, image.name)
@@ -88,8 +89,14 @@ def export(engine: engines.Engine, image: recipe.Image, cache: Path) -> None:
     temporary.rename(archive)
 
 
+def mark_used(archive: Path) -> None:
+    """Its time of access is now; its time of change stays, by which a cluster knows that it has it already."""
+    os.utime(archive, ns=(time.time_ns(), archive.stat().st_mtime_ns))
+
+
 def prune(newest: Path, name: str, keep: int = 2) -> None:
-    archives = sorted(newest.parent.glob(f"{name}-*.tar"), key=lambda path: path.stat().st_mtime)
+    """Of each image the last used archives are kept."""
+    archives = sorted(newest.parent.glob(f"{name}-*.tar"), key=lambda path: path.stat().st_atime)
     for old in archives[:-keep]:
         old.unlink()
 
