@@ -53,7 +53,7 @@ test: needed $(STAMP)  ## run every check and every test, on a cluster of its ow
 	@scripts/test.sh
 
 .PHONY: unit
-unit: $(STAMP)  ## run the unit tests (seconds, needs no cluster)
+unit: $(STAMP)  ## run the unit tests (two minutes, needs no cluster)
 	@$(PY) -m pytest tests/unit
 
 .PHONY: verify
@@ -76,8 +76,8 @@ cluster: needed $(STAMP)  ## start the local Kubernetes with Lepton's images in 
 	@echo 'Ready: kubectl --kubeconfig .cluster/kubeconfig get nodes'
 
 .PHONY: cluster-down
-cluster-down: $(STAMP)  ## stop the local Kubernetes and remove its state
-	@$(CLUSTER_TOOL) down --dir "$(CLUSTER_DIR)"
+cluster-down:  ## stop the local Kubernetes and remove its state
+	@$(PYTHON) tests/cluster/cli.py down --dir "$(CLUSTER_DIR)"
 
 .PHONY: images
 images: $(STAMP)  ## build the three container images (only what changed)
@@ -106,7 +106,7 @@ clean:  ## remove what was made here; the cache outside (binaries, images) stays
 
 .PHONY: needed
 needed:
-	@scripts/needed.sh $(CLUSTER)
+	@PYTHON="$(PYTHON)" scripts/needed.sh $(CLUSTER)
 
 # The virtual environment: every package pinned by hash. Made again only when the lock changes.
 $(STAMP):

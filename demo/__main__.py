@@ -5,11 +5,11 @@ import sys
 from pathlib import Path
 
 from demo.display import DemoError, Display
-from demo.flow import NAMESPACE, apply, follow
-from demo.install import SYSTEM_NAMESPACE, install
+from demo.flow import apply, follow
+from demo.install import install
 from demo.kubectl import Kubectl
 from demo.predict import predict, show_results
-from demo.setup import existing_cluster, image_references, local_cluster
+from demo.setup import NAMESPACE, SYSTEM_NAMESPACE, existing_cluster, image_references, local_cluster
 
 
 def arguments() -> argparse.Namespace:
@@ -51,7 +51,6 @@ def run(display: Display, options: argparse.Namespace) -> None:
     else:
         kubectl = existing_cluster(display, options.context, options.kubeconfig, options.registry)
     registry = options.registry if options.cluster == "existing" else None
-    display.say(f"   server {kubectl.server()}, namespaces {NAMESPACE} and {SYSTEM_NAMESPACE}")
     install(display, kubectl, image_references(registry), settings(options))
     apply(display, kubectl)
     follow(display, kubectl)
@@ -72,9 +71,11 @@ def go_on(display: Display, kubectl: Kubectl, options: argparse.Namespace) -> No
     if options.cluster == "local":
         display.say("   stop it: make cluster-down")
     else:
-        display.say(
-            f"   remove it: {base} delete namespace {NAMESPACE} {SYSTEM_NAMESPACE}; {base} delete -f crds"
-        )
+        roles = "clusterrole/lepton-operator clusterrole/lepton-edit clusterrole/lepton-view"
+        display.say("   remove it:")
+        display.say(f"   {base} delete namespace {NAMESPACE} {SYSTEM_NAMESPACE}")
+        display.say(f"   {base} delete clusterrolebinding/lepton-operator {roles}")
+        display.say(f"   {base} delete -f crds")
 
 
 def main() -> int:

@@ -5,9 +5,8 @@ from typing import Any
 
 from demo.display import Deadline, DemoError, Display, bar
 from demo.kubectl import Kubectl
-from demo.setup import ROOT
+from demo.setup import NAMESPACE, ROOT
 
-NAMESPACE = "lepton-demo"
 EXAMPLE = ROOT / "examples" / "01-digits"
 RESOURCES = "leptondatasets,leptontrainingjobs,leptonmodels"
 DEADLINE_SECONDS = 900

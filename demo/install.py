@@ -6,9 +6,7 @@ from pathlib import Path
 
 from demo.display import Deadline, Display
 from demo.kubectl import Kubectl
-from demo.setup import ROOT
-
-SYSTEM_NAMESPACE = "lepton-system"
+from demo.setup import ROOT, SYSTEM_NAMESPACE
 
 
 def overlay(images: dict[str, str], settings: dict[str, str]) -> str:

@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from demo.display import DemoError, Display
-from demo.flow import NAMESPACE
 from demo.kubectl import Kubectl
-from demo.setup import VENV_PYTHON, output
+from demo.setup import NAMESPACE, VENV_PYTHON, output
 
 COUNT = 10
 LEAST_RIGHT = 8

@@ -15,6 +15,8 @@ from demo.kubectl import Kubectl
 ROOT = Path(__file__).resolve().parent.parent
 LOGS = ROOT / ".cluster-logs"
 VENV_PYTHON = ROOT / ".venv" / "bin" / "python"
+NAMESPACE = "lepton-demo"
+SYSTEM_NAMESPACE = "lepton-system"
 COUNT = re.compile(r"(\d+)(?:/| of )(\d+)")
 """What a tool counts in its last line: 3/10, or 3 of 10."""
 
@@ -132,14 +134,30 @@ def local_cluster(display: Display, nodes: int | None) -> Kubectl:
     archives = output(image_tool("archives"))
     run_together(display, [Step("loading images", cluster_tool("load", *archives))])
     paths = dict(line.split("=", 1) for line in output(cluster_tool("env")))
-    return Kubectl(paths["KUBECTL"], Path(paths["KUBECONFIG"]), None)
+    kubectl = Kubectl(paths["KUBECTL"], Path(paths["KUBECONFIG"]), None)
+    say_where(display, kubectl)
+    return kubectl
+
+
+def say_where(display: Display, kubectl: Kubectl) -> None:
+    """Which cluster, and what is touched in it."""
+    display.say(f"   server {kubectl.server()}, namespaces {NAMESPACE} and {SYSTEM_NAMESPACE}")
 
 
 def existing_cluster(
     display: Display, context: str, kubeconfig: Path | None, registry: str | None
 ) -> Kubectl:
     """A cluster the user has: images go to the user's registry, nothing is booted."""
+    kubectl = Kubectl("kubectl", kubeconfig, context)
     display.title(f"Using the cluster of context {context}")
+    say_where(display, kubectl)
+    display.say(
+        "   beside them only the CRDs and the ClusterRoles lepton-operator, lepton-edit and lepton-view"
+    )
+    if registry is None:
+        display.say(
+            "   no REGISTRY is given: the images must be on the nodes already, by the names of `make images`"
+        )
     push = [Step("images", image_tool("push", "--registry", registry))] if registry else []
     run_together(display, [*push, Step("virtual environment", ["make", "--no-print-directory", "venv"])])
-    return Kubectl("kubectl", kubeconfig, context)
+    return kubectl

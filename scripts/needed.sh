@@ -4,6 +4,9 @@ set -uo pipefail
 kind=${1:-local}
 missing=()
 
+python=${PYTHON:-python3.11}
+"$python" -c 'import ensurepip, sys, venv; assert sys.version_info[:2] == (3, 11)' 2>/dev/null ||
+  missing+=("Python 3.11 with venv ($python is not that): apt-get install python3.11-venv, or make PYTHON=/path/to/python3.11")
 command -v git >/dev/null || missing+=("git: apt-get install git")
 if [ "$kind" = existing ]; then
   command -v kubectl >/dev/null || missing+=("kubectl: it talks to your cluster")
@@ -17,8 +20,13 @@ else
   else
     missing+=("Go 1.25 or newer: it builds Kubernetes (not found in PATH)")
   fi
-  free=$(df --output=avail -BG . | tail -1 | tr -dc 0-9)
-  [ "${free:-99}" -ge 15 ] || missing+=("15 GB of disk: only $free GB are free here")
+  cache=${LEPTON_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/lepton}
+  if ! ls "$cache"/images/trainer-*.tar >/dev/null 2>&1; then # the first time: what is built needs room
+    for folder in . "$HOME"; do
+      free=$(df --output=avail -BG "$folder" | tail -1 | tr -dc 0-9)
+      [ "${free:-99}" -ge 15 ] || missing+=("15 GB of disk: only $free GB are free in $folder")
+    done
+  fi
 fi
 [ ${#missing[@]} -eq 0 ] && exit 0
 echo "This machine lacks:" >&2

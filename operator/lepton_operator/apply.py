@@ -18,6 +18,7 @@ from lepton_operator.api_errors import (
     Forbidden,
     Invalid,
     NotFound,
+    ServerError,
     is_quota,
     is_terminating_namespace,
     missing_right,
@@ -109,6 +110,12 @@ class _Run:
             raise _forbidden(error) from error
         except (Invalid, BadRequest) as error:
             raise _Refused("AdmissionDenied", str(error)) from error
+        except ServerError as error:
+            # 500 is how a webhook that fails shows; 503 and 504 pass by themselves.
+            if error.status != 500:
+                raise
+            reason = "AdmissionDenied" if "webhook" in str(error) else "ApiError"
+            raise _Refused(reason, str(error)) from error
 
     # -- create --------------------------------------------------------------------------------------
 

@@ -142,7 +142,7 @@ class Cluster:
             raise error_from(response.status, body, response.headers)
         return body
 
-    # -- writing: called by apply.py and recorder.py only -----------------------------------------------
+    # -- writing: called by apply.py, status.py and recorder.py only -----------------------------------------------
 
     async def create(self, resource: Resource, namespace: str, manifest: Json) -> Json:
         """POST."""

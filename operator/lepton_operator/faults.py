@@ -298,8 +298,3 @@ def _last_line(text: str) -> str:
 def _clip(text: str) -> str:
     text = VOLATILE.sub("", " ".join((text or "").split())).rstrip(".")
     return text if len(text) <= MAX_TEXT else text[: MAX_TEXT - 3] + "..."
-
-
-def with_prefix(fault: Fault, prefix: str) -> Fault:
-    """The same fault with a sentence before its message."""
-    return replace(fault, message=f"{prefix}: {fault.message}")

@@ -79,6 +79,12 @@ def test_many_bad_files_are_invalid_data(namespace: Namespace, images: dict[str,
     namespace.wait("lds/photos", "Ready")
 
 
+def test_one_claim_may_be_source_and_store(namespace: Namespace, images: dict[str, str]) -> None:
+    photos(namespace, images, each=6, broken=0)
+    namespace.apply(of_photos(storage={"claimName": "photos"}))
+    namespace.wait("lds/photos", "Ready")
+
+
 def test_a_missing_folder_is_named(namespace: Namespace, images: dict[str, str]) -> None:
     photos(namespace, images, each=3, broken=0)
     namespace.apply(of_photos(path="nowhere"))

@@ -5,11 +5,14 @@ import errno
 import hashlib
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from lepton_workloads.contract.outcome import Failure
 from lepton_workloads.termination import WorkloadError, printable
+
+STALE_SECONDS = 86_400.0
 
 _ADVICE = {
     errno.ENOSPC: "the volume is full: enlarge the claim, or delete datasets and models nobody uses",
@@ -33,6 +36,15 @@ def storage_errors(doing: str) -> Iterator[None]:
         raise WorkloadError(
             Failure.STORAGE_FAILED, printable(f"could not {doing}: {advice}{where}"), terminal=False
         ) from error
+
+
+def remove_stale(parent: Path, now: float | None = None) -> None:
+    """Remove temporary folders below `parent` in which nothing has changed for a day: their owners were killed."""
+    oldest = (time.time() if now is None else now) - STALE_SECONDS
+    for folder in parent.glob(".tmp-*"):
+        with contextlib.suppress(FileNotFoundError):  # its owner removes it this very moment
+            if max(path.lstat().st_mtime for path in (folder, *folder.rglob("*"))) < oldest:
+                remove(folder)
 
 
 def sha256_of(path: Path) -> str:

@@ -100,14 +100,19 @@ def exit_now(code: int) -> NoReturn:
 
 
 def _end_on_sigterm() -> None:
-    """Wait for SIGTERM in a thread of its own: a handler would wait for native code to come back.
+    """End by a thread that reads the wakeup pipe: a handler alone would wait for native code to come back.
 
-    It also gives process 1 of the container an end at all: the kernel's default there is to ignore.
+    A handler there must be: process 1 of a container ignores signals by default, and the kernel may hand
+    the signal to any thread, also to those that libraries made on import.
     """
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # inherited by all threads made later
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    signal.signal(signal.SIGTERM, lambda number, frame: None)
 
     def wait() -> None:
-        signal.sigwait({signal.SIGTERM})
+        while os.read(reader, 1) != bytes([signal.SIGTERM]):
+            pass  # another signal, which has a handler of its own
         log.info("Stopped by SIGTERM")
         for cleanup in _cleanups:
             try:

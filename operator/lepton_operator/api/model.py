@@ -47,7 +47,7 @@ class ModelSource(Record):
         ),
         (
             "!has(self.uri) || self.uri.matches('^pvc://[a-z0-9]([-.a-z0-9]*[a-z0-9])?(/.*)?$')"
-            " || self.uri.matches('^https?://[^/ ]+/[^ ]+$')",
+            " || self.uri.matches('^https?://[^/ @?#]+/[^ ]+$')",
             "uri must be pvc://CLAIM/PATH, http://HOST/FILE.tar.gz or https://HOST/FILE.tar.gz",
         ),
         (

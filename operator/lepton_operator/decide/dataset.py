@@ -26,7 +26,15 @@ from lepton_operator.decide.common import (
 from lepton_operator.desired.owner import Owner
 from lepton_operator.desired.prepare_job import CONTAINER, content_hash, job_name, prepare_job
 from lepton_operator.facts import Json, Observed
-from lepton_operator.faults import Fault, claim_fault, creation_fault, outcome_of, refusal_fault, worst_fault
+from lepton_operator.faults import (
+    NODE_LOST,
+    Fault,
+    claim_fault,
+    creation_fault,
+    outcome_of,
+    refusal_fault,
+    worst_fault,
+)
 from lepton_workloads.contract.outcome import PrepareResult
 
 PREPARED = (
@@ -128,6 +136,9 @@ def _running(observed: Observed, owner: Owner, spec: DatasetSpec, job: Json, con
         draft.verdict = Verdict(State.PROGRESSING, "Preparing", "pictures are being prepared")
     if fault := _fault(observed, spec, name, pods):
         draft.verdict = waiting(fault)
+        if fault.reason == NODE_LOST:
+            # The Job would wait for the lost pod to end; made anew, it goes on elsewhere with what is there.
+            draft.actions.append(Delete("Job", name, job["metadata"]["uid"]))
     draft.pulls = pulls_of(running)
     draft.requeue_after = context.report_interval_seconds if running else None
     reports = reports_of(observed, running, owner.uid)

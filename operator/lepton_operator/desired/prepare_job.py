@@ -68,8 +68,12 @@ def _pod(owner: Owner, spec: DatasetSpec, name: str, context: Context) -> Manife
     volumes = [claim_volume("store", spec.storage.claim_name)]
     mounts = [mount("store", DATASETS_DIR, "datasets")]
     if spec.source.pvc:
-        volumes.append(claim_volume("source", spec.source.pvc.claim_name, read_only=True))
-        mounts.append(mount("source", SOURCE_DIR, read_only=True))
+        # The kubelet mounts a claim once per pod: a second volume of the same claim would never be ready.
+        volume = "store"
+        if spec.source.pvc.claim_name != spec.storage.claim_name:
+            volume = "source"
+            volumes.append(claim_volume(volume, spec.source.pvc.claim_name, read_only=True))
+        mounts.append(mount(volume, SOURCE_DIR, read_only=True))
     task = PrepareTask(
         dataset=owner.full_name,
         dataset_uid=owner.uid,

@@ -3,7 +3,6 @@
 import hashlib
 import json
 
-from lepton_operator.api.common import Resources
 from lepton_operator.api.model import ModelArtifact, ModelSpec
 from lepton_operator.context import Context
 from lepton_operator.desired.owner import VERSION_LABEL, Owner
@@ -67,8 +66,7 @@ def _pod(owner: Owner, spec: ModelSpec, artifact: ModelArtifact, version: str, c
         url=None if artifact.claim_name else artifact.uri,
         sha256=artifact.digest,
     )
-    fetch_resources = Resources(requests={"cpu": "50m", "memory": "128Mi"})
-    fetch = container("fetch", context.server_image, "fetch", task, fetch_resources, context, fetch_mounts)
+    fetch = container("fetch", context.server_image, "fetch", task, spec.resources, context, fetch_mounts)
     serve = _server(owner, spec, version, context)
     return pod_spec(
         [serve],

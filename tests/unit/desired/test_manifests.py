@@ -371,3 +371,13 @@ def test_the_store_follows_the_settings() -> None:
         "resources": {"requests": {"storage": "1Ti"}},
         "storageClassName": "fast",
     }
+
+
+def test_a_claim_that_is_source_and_store_is_one_volume() -> None:
+    spec = dataset_spec(source={"pvc": {"claimName": "both", "path": "raw"}}, storage={"claimName": "both"})
+    pod = prepare_job(OWNER, spec, CONTEXT)["spec"]["template"]["spec"]
+    claims = [volume for volume in pod["volumes"] if "persistentVolumeClaim" in volume]
+    assert len(claims) == 1
+    mounts = {row["mountPath"]: row for row in pod["containers"][0]["volumeMounts"]}
+    assert mounts["/lepton/source"]["name"] == mounts["/lepton/datasets"]["name"]
+    assert mounts["/lepton/source"]["readOnly"] is True

@@ -204,9 +204,17 @@ async def test_a_namespace_that_ends_gets_nothing(stage: Stage) -> None:
 
 
 async def test_what_may_pass_is_raised(stage: Stage) -> None:
-    stage.cluster.fail = lambda verb, _resource: ServerError("etcd", status=500) if verb == "create" else None
+    stage.cluster.fail = lambda verb, _resource: ServerError("etcd", status=503) if verb == "create" else None
     with pytest.raises(ServerError):
         await stage.do(Create(JOB))
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"), [("failed calling webhook", "AdmissionDenied"), ("it broke", "ApiError")]
+)
+async def test_what_the_server_can_not_do_is_told(stage: Stage, said: str, expected: str) -> None:
+    stage.cluster.fail = lambda verb, _resource: ServerError(said, status=500) if verb == "create" else None
+    assert reason(await stage.do(Create(JOB))) == expected
 
 
 async def test_a_child_made_anew_behind_our_back_leaves_the_cache(stage: Stage) -> None:

@@ -1,8 +1,12 @@
 """Preparation end to end in temporary folders: what is written, what is refused, what survives a crash."""
 
+import errno
 import json
+import os
 import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +17,7 @@ from lepton_workloads.contract.data import DatasetManifest, SplitName
 from lepton_workloads.contract.outcome import Failure, PrepareResult
 from lepton_workloads.decode import DECODER, decode_picture
 from lepton_workloads.prepare import finish, peers, run
-from lepton_workloads.storage import publish_folder
+from lepton_workloads.storage import publish_folder, remove_stale
 from lepton_workloads.termination import WorkloadError
 
 from .conftest import Pod, png
@@ -348,3 +352,34 @@ def test_long_and_strange_labels_fit_the_termination_message(pod: Pod) -> None:
     result = prepared(pod)
     assert (result.classes, len(result.labels)) == (70, 64)
     assert max(len(label) for label in result.labels) == 40
+
+
+def test_leftovers_of_killed_jobs_go_after_a_day(pod: Pod) -> None:
+    datasets = pod.root / "lepton/datasets"
+    for name in (".tmp-old", ".tmp-new", "published"):
+        (datasets / name).mkdir()
+        (datasets / name / "part-0").touch()
+    yesterday = time.time() - 25 * 3600
+    for path in (datasets / ".tmp-old/part-0", datasets / ".tmp-old", datasets / "published"):
+        os.utime(path, (yesterday, yesterday))
+    remove_stale(datasets)
+    assert {path.name for path in datasets.iterdir()} == {".tmp-new", "published"}
+
+
+def test_parts_of_complete_indexes_outlive_a_failed_join(pod: Pod, monkeypatch: pytest.MonkeyPatch) -> None:
+    pod.image_folder()
+    task = pod.task(parallelism=2)
+
+    def full(*_: Any) -> str:
+        raise OSError(errno.ENOSPC, "no space left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("lepton_workloads.prepare.finish._join", full)
+        with ThreadPoolExecutor(2) as pool:
+            leader = pool.submit(pod.index(task, 0).run)
+            pool.submit(pod.index(task, 1).run).result(timeout=60)
+            assert isinstance(leader.exception(timeout=60), WorkloadError)
+    # Index 1 is complete and never runs again; the next try of index 0 uses its part.
+    result = pod.index(task, 0).run()
+    assert result is not None
+    assert not list((pod.root / "lepton/datasets").glob(".tmp-*"))

@@ -19,7 +19,7 @@ from lepton_workloads.contract.tasks import PrepareTask
 from lepton_workloads.decode import DECODER
 from lepton_workloads.prepare.parts import KINDS, MAX_EXAMPLES, Part, data_file, part_data_file
 from lepton_workloads.prepare.plan import Plan
-from lepton_workloads.storage import folder_bytes, publish_folder, sync_tree
+from lepton_workloads.storage import folder_bytes, publish_folder, remove, sync_tree
 from lepton_workloads.termination import WorkloadError, printable
 
 COPY_BYTES = 4 * 1024**2
@@ -63,6 +63,8 @@ def finish(
     check_invalid(plan.total, count, examples, task.max_invalid_fraction)
     splits = _split_infos(plan, parts)
     _check_splits(task, plan, splits)
+    for half_joined in temporary.glob("out-*"):
+        remove(half_joined)  # of an earlier try, which ended when the disk was full
     out = temporary / f"out-{uuid.uuid4().hex[:8]}"
     out.mkdir()
     checksums = {}
@@ -124,9 +126,10 @@ def _check_splits(task: PrepareTask, plan: Plan, splits: dict[SplitName, SplitIn
     wanted = {SplitName.VALIDATION: task.split.validation, SplitName.TEST: task.split.test}
     for split, fraction in wanted.items():
         if fraction > 0 and not splits[split].samples:
+            alternative = ", or set spec.split.validation to 0" if split is SplitName.VALIDATION else ""
             raise _invalid(
                 f"{plan.total} pictures are too few: none is left for the {split} split; "
-                f"give each class at least 3 pictures, or set spec.split.{split} to 0"
+                f"give each class at least 3 pictures{alternative}"
             )
 
 

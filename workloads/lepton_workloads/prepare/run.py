@@ -26,8 +26,8 @@ from lepton_workloads.prepare.plan import (
 )
 from lepton_workloads.prepare.sources import Source, open_reader, open_source
 from lepton_workloads.report import ReportServer
-from lepton_workloads.storage import remove, storage_errors
-from lepton_workloads.termination import WorkloadError
+from lepton_workloads.storage import remove, remove_stale, storage_errors
+from lepton_workloads.termination import WorkloadError, at_sigterm
 
 REPORT_SECONDS = 0.5
 
@@ -64,7 +64,10 @@ class Preparation:
     def run(self) -> PrepareResult | None:
         """The result of index 0, None for the others."""
         with storage_errors("write the prepared data"):
+            remove_stale(self.datasets)
             self.temporary.mkdir(exist_ok=True)
+            if self.task.parallelism == 1:
+                at_sigterm(lambda: remove(self.temporary))
             self.heartbeat.beat()
             if self.index:
                 self._help()
@@ -72,11 +75,17 @@ class Preparation:
             try:
                 result = self._lead()
             except Exception as error:
-                if not isinstance(error, WorkloadError) or error.reason != Failure.PEERS_NOT_READY:
-                    remove(self.temporary)  # the parts are of use only to a next try that gets its peers
+                if not self._next_try_needs_parts(error):
+                    remove(self.temporary)
                 raise
             remove(self.temporary)
             return result
+
+    def _next_try_needs_parts(self, error: Exception) -> bool:
+        """A next try of index 0 waits for parts of indexes that are complete, and so never run again."""
+        if isinstance(error, WorkloadError) and error.terminal:
+            return False
+        return self.task.parallelism > 1
 
     def _lead(self) -> PrepareResult:
         with storage_errors("read the source"):

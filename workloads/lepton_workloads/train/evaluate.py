@@ -8,6 +8,9 @@ import tensorflow as tf
 
 from lepton_workloads.contract.base import Record
 from lepton_workloads.contract.data import Normalization
+from lepton_workloads.contract.outcome import Failure
+from lepton_workloads.decode import normalize
+from lepton_workloads.termination import WorkloadError
 from lepton_workloads.train.data import SplitData
 
 BATCH = 64
@@ -27,19 +30,22 @@ class Evaluation(Record):
     """[true class][predicted class] -> samples."""
 
 
-def normalized(images: npt.NDArray[np.uint8], normalization: Normalization) -> npt.NDArray[np.float32]:
-    """uint8 pixels (N, H, W, C) as the network's float32 input."""
-    return images.astype(np.float32) * np.float32(normalization.scale) + np.float32(normalization.offset)
-
-
 def predict(model: Any, split: SplitData, normalization: Normalization) -> npt.NDArray[np.float32]:
-    """Probabilities (N, classes) of a whole split, in its order."""
+    """Probabilities (N, classes) of a whole split, in its order.
+
+    Raises:
+        WorkloadError: Diverged, when they are no numbers.
+    """
     call = tf.function(lambda inputs: model(inputs, training=False))
     results = []
     for batch in split.batches(np.arange(len(split)), min(BATCH, max(len(split), 1))):
-        probabilities = call(tf.constant(normalized(batch.images, normalization))).numpy()
+        probabilities = call(tf.constant(normalize(batch.images, normalization))).numpy()
         results.append(probabilities[: batch.pictures])
-    return np.concatenate(results)
+    found = np.concatenate(results)
+    if not np.isfinite(found).all():
+        text = "the trained network answers with numbers that are not finite: lower the learning rate"
+        raise WorkloadError(Failure.DIVERGED, text, terminal=True)
+    return found
 
 
 def evaluate(probabilities: npt.NDArray[np.float32], labels: npt.NDArray[np.int32]) -> Evaluation:

@@ -12,10 +12,11 @@ from lepton_workloads.contract.artifact import KERAS_FILE, LITERT_FILE, SAVED_MO
 from lepton_workloads.contract.data import Normalization, Picture
 from lepton_workloads.contract.network import Cnn
 from lepton_workloads.contract.outcome import Failure
+from lepton_workloads.decode import normalize
 from lepton_workloads.logs import Log
 from lepton_workloads.termination import WorkloadError, printable
 from lepton_workloads.train.data import SplitData
-from lepton_workloads.train.evaluate import BATCH, normalized
+from lepton_workloads.train.evaluate import BATCH
 from lepton_workloads.train.network import INPUT, build_network
 
 MAX_DIFFERENCE = 1e-5
@@ -93,7 +94,7 @@ def _run_litert(path: Path, split: SplitData, normalization: Normalization) -> n
     interpreter.allocate_tensors()
     results = []
     for batch in split.batches(np.arange(samples), size):
-        interpreter.set_tensor(input_details["index"], normalized(batch.images, normalization))
+        interpreter.set_tensor(input_details["index"], normalize(batch.images, normalization))
         interpreter.invoke()
         results.append(interpreter.get_tensor(output_details["index"])[: batch.pictures].copy())
     return np.concatenate(results)

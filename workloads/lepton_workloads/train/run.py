@@ -20,7 +20,7 @@ from lepton_workloads.contract.tasks import (
 from lepton_workloads.logs import Log
 from lepton_workloads.paths import place
 from lepton_workloads.report import ReportServer
-from lepton_workloads.storage import remove, storage_errors
+from lepton_workloads.storage import remove, remove_stale, storage_errors
 from lepton_workloads.termination import WorkloadError, at_sigterm, printable
 from lepton_workloads.train import artifact, gate
 from lepton_workloads.train.data import Dataset, open_dataset
@@ -100,6 +100,7 @@ def _train(
     at_sigterm(lambda: remove(folder))
     try:
         with storage_errors("write the model version"):
+            remove_stale(folder.parent)
             remove(folder)
             folder.mkdir()
             facts = _lineage_facts(task, threads, started)
