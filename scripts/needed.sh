@@ -2,6 +2,7 @@
 # Says at once, and all at once, what this machine lacks: needed.sh local|existing
 set -uo pipefail
 kind=${1:-local}
+HOME=${HOME:-/root}
 missing=()
 
 python=${PYTHON:-python3.11}
