@@ -10,6 +10,11 @@ from typing import Any
 from demo.display import DemoError
 
 
+def environment() -> dict[str, str]:
+    """Ours without KUBECONFIG, for every program that the demo starts."""
+    return {name: value for name, value in os.environ.items() if name != "KUBECONFIG"}
+
+
 @dataclass(frozen=True)
 class Kubectl:
     """One cluster, one way to reach it."""
@@ -27,17 +32,13 @@ class Kubectl:
             command += ["--context", self.context]
         return [*command, *arguments]
 
-    def environment(self) -> dict[str, str]:
-        """Ours without KUBECONFIG."""
-        return {name: value for name, value in os.environ.items() if name != "KUBECONFIG"}
-
     def run(self, *arguments: str, stdin: str | None = None, timeout: float = 60) -> str:
         """Standard output; raises DemoError with what kubectl said."""
         try:
             result = subprocess.run(
                 self.arguments(*arguments),
                 input=stdin,
-                env=self.environment(),
+                env=environment(),
                 capture_output=True,
                 text=True,
                 timeout=timeout,

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from demo.display import DemoError, Display
-from demo.kubectl import Kubectl
+from demo.kubectl import Kubectl, environment
 from demo.setup import NAMESPACE, VENV_PYTHON, output
 
 COUNT = 10
@@ -29,7 +29,7 @@ def forwarded(kubectl: Kubectl, service: str, namespace: str) -> Iterator[str]:
         kubectl.arguments(
             "port-forward", "-n", namespace, f"service/{service}", ":80", "--address", "127.0.0.1"
         ),
-        env=kubectl.environment(),
+        env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from demo.display import DemoError, Display, bar
-from demo.kubectl import Kubectl
+from demo.kubectl import Kubectl, environment
 
 ROOT = Path(__file__).resolve().parent.parent
 LOGS = ROOT / ".cluster-logs"
@@ -38,12 +38,11 @@ class Step:
     def start(self) -> None:
         """Starts it in the background."""
         LOGS.mkdir(exist_ok=True)
-        environment = {name: value for name, value in os.environ.items() if name != "KUBECONFIG"}
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 self.command,
                 cwd=ROOT,
-                env=environment,
+                env=environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

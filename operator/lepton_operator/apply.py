@@ -191,7 +191,7 @@ class _Run:
     # -- shared --------------------------------------------------------------------------------------
 
     def _cache(self, resource: Resource) -> Cache | None:
-        return self._world.pods if resource.kind == "Pod" else self._world.children.get(resource.kind)
+        return self._world.children.get(resource.kind)
 
     def _complete(self, manifest: Json, *, owned: bool, uid: str | None = None) -> dict[str, Any]:
         """The manifest with namespace, owner and, for an existing object, its uid as precondition."""

@@ -34,6 +34,16 @@ class State(Enum):
     FAILED = "failed"
     """Ended for good."""
 
+    @property
+    def has_deadline(self) -> bool:
+        """True when it must not last longer than the startup deadline."""
+        return self in (State.STARTING, State.WAITING)
+
+    @property
+    def is_stalled(self) -> bool:
+        """True when nothing goes on by itself, and what is wanted isn't there."""
+        return self in (State.STALLED, State.FAILED)
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
@@ -71,8 +81,8 @@ def build_conditions(
 ) -> list[dict[str, Any]]:
     """All conditions of an object; `main` is Ready or Succeeded."""
     state = verdict.state
-    active = state in (State.PROGRESSING, State.STARTING, State.WAITING)
-    stalled = state in (State.STALLED, State.FAILED)
+    active = state is State.PROGRESSING or state.has_deadline
+    stalled = state.is_stalled
     if state is State.DONE:
         main_status = "True"
     else:
@@ -118,7 +128,7 @@ def is_true(obj: Json, kind: str) -> bool:
 
 def stall_after(verdict: Verdict, since: float, deadline: float, now: float) -> tuple[Verdict, float | None]:
     """A waiting verdict becomes stalled `deadline` seconds after `since`; else the seconds until then."""
-    if verdict.state not in (State.STARTING, State.WAITING):
+    if not verdict.state.has_deadline:
         return verdict, None
     left = since + deadline - now
     if left > 0:
@@ -131,9 +141,8 @@ def stall_after(verdict: Verdict, since: float, deadline: float, now: float) -> 
 def transition_event(obj: Json, main: str, verdict: Verdict) -> tuple[Emit, ...]:
     """One Event when the main condition's reason or the stalling changes; the conditions carry the truth."""
     before = conditions_by_type(obj)
-    stalled = verdict.state in (State.STALLED, State.FAILED)
     same_reason = before.get(main, {}).get("reason") == verdict.reason
-    same_stall = before.get(STALLED, {}).get("status") == str(stalled)
+    same_stall = before.get(STALLED, {}).get("status") == str(verdict.state.is_stalled)
     if same_reason and same_stall:
         return ()
     well = verdict.state in (State.DONE, State.PROGRESSING, State.STARTING) and not verdict.trouble

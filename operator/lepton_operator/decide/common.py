@@ -13,6 +13,7 @@ from lepton_operator.conditions import (
     State,
     Verdict,
     build_conditions,
+    conditions_by_type,
     seconds,
     stall_after,
     timestamp,
@@ -45,7 +46,7 @@ def finish(obj: Json, main: str, draft: Draft, deadline: float, now: float) -> P
     status = obj.get("status") or {}
     verdict, requeue = draft.verdict, draft.requeue_after
     waiting_since = None
-    if verdict.state in (State.STARTING, State.WAITING):
+    if verdict.state.has_deadline:
         # A new spec may be the cure: it gets the whole deadline.
         new_spec = status.get("observedGeneration") != obj["metadata"].get("generation", 1)
         before = None if new_spec or draft.moved_on else status.get("waitingSince")
@@ -106,11 +107,8 @@ def user_claims(*claims: str | None) -> list[str]:
 
 def job_condition(job: Json, kind: str) -> Json | None:
     """The Job's condition of that type when it is True."""
-    for condition in job.get("status", {}).get("conditions") or ():
-        if condition["type"] == kind and condition["status"] == "True":
-            found: Json = condition
-            return found
-    return None
+    condition = conditions_by_type(job).get(kind, {})
+    return condition if condition.get("status") == "True" else None
 
 
 def pods_of_job(pods: Sequence[Json], job: Json) -> list[Json]:

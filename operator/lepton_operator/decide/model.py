@@ -63,15 +63,15 @@ def decide(observed: Observed, context: Context, now: float) -> Plan:
         still = _available(_rollout(observed, owner, None), wanted=False)
         return invalid_spec(obj, READY, error, FIELDS, now, (still,))
     target = find_target(spec, before, observed.training_job, obj)
-    draft = Draft(Verdict(State.PROGRESSING, "RollingOut", ""), {})
-    rollout = _rollout(observed, owner, None)
-    if target.artifact is not None:
-        wanted = deployment(owner, spec, target.artifact, target.version, context)
-        rollout = _rollout(observed, owner, wanted)
+    wanted = deployment(owner, spec, target.artifact, target.version, context) if target.artifact else None
+    rollout = _rollout(observed, owner, wanted)
+    draft = Draft(
+        target.waiting or _verdict(observed, owner, spec, target, rollout),
+        _fields(owner, spec, target, rollout),
+        moved_on=_moved_on(obj, target, rollout),
+    )
+    if wanted is not None:
         draft.actions = [Apply(wanted), Apply(service(owner)), *_budget(observed, owner, spec)]
-    draft.verdict = target.waiting or _verdict(observed, owner, spec, target, rollout)
-    draft.fields = _fields(owner, spec, target, rollout)
-    draft.moved_on = _moved_on(obj, target, rollout)
     wanted_only = not target.waiting and rollout.current and rollout.updated >= rollout.replicas
     draft.extras = (
         _available(rollout, wanted_only, at_zero=spec.replicas == 0 and target.artifact is not None),
