@@ -1,6 +1,7 @@
 """CRDs and operator, by the same manifests that a user applies."""
 
 import json
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from demo.setup import ROOT, SYSTEM_NAMESPACE
 
 
 def overlay(images: dict[str, str], settings: dict[str, str]) -> str:
-    """A kustomization over deploy/base with the images and settings of this cluster."""
+    """A kustomization over deploy/cluster with the images and settings of this cluster."""
     name, _, tag = images["operator"].rpartition(":")
     values = {
         "LEPTON_TRAINER_IMAGE": images["trainer"],
@@ -22,7 +23,7 @@ def overlay(images: dict[str, str], settings: dict[str, str]) -> str:
             "apiVersion": "kustomize.config.k8s.io/v1beta1",
             "kind": "Kustomization",
             "namespace": SYSTEM_NAMESPACE,
-            "resources": ["../base"],
+            "resources": ["../deploy/cluster"],
             "images": [{"name": "lepton-operator", "newName": name, "newTag": tag}],
             "configMapGenerator": [
                 {
@@ -42,11 +43,9 @@ def install(display: Display, kubectl: Kubectl, images: dict[str, str], settings
     kubectl.run("apply", "-f", str(ROOT / "crds"))
     kubectl.run("wait", "--for=condition=Established", "-f", str(ROOT / "crds"), "--timeout=60s")
     with tempfile.TemporaryDirectory() as scratch:
-        base, over = Path(scratch, "base"), Path(scratch, "overlay")
-        base.mkdir()
+        over = Path(scratch, "overlay")
         over.mkdir()
-        for file in (ROOT / "deploy" / "base").iterdir():
-            (base / file.name).write_text(file.read_text())
+        shutil.copytree(ROOT / "deploy", Path(scratch, "deploy"))
         (over / "kustomization.yaml").write_text(overlay(images, settings))
         kubectl.run("apply", "-k", str(over))
     deadline = Deadline(180, "The operator's start")

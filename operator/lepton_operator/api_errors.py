@@ -23,6 +23,10 @@ class Unreachable(ApiError):
     """No answer: refused, cut, or too late. A write may or may not have happened."""
 
 
+class NotLeader(ApiError):
+    """A write that was not sent: another operator may lead by now."""
+
+
 class BadRequest(ApiError):
     """400."""
 

@@ -1,4 +1,7 @@
-"""Composition root: what exists, in which order it starts and stops, and what ends the process."""
+"""Composition root: what exists, in which order it starts and stops, and what ends the process.
+
+Every replica fills its caches and keeps them warm; only the one that holds the Lease works.
+"""
 
 import asyncio
 import contextlib
@@ -8,23 +11,27 @@ from collections.abc import Coroutine
 from typing import Any
 
 import aiohttp
+from prometheus_client import REGISTRY
 
 from lepton_operator import __version__
-from lepton_operator.api.kind import GROUP, VERSION
-from lepton_operator.api_errors import ApiError, NotFound
+from lepton_operator.api_errors import ApiError
 from lepton_operator.apply import Applier
-from lepton_operator.cluster import Cluster, LoginFailed, connect
+from lepton_operator.census import Census
+from lepton_operator.cluster import Cluster, LoginFailed, connect, pod_namespace
 from lepton_operator.decide import dataset, model, training_job
 from lepton_operator.desired.owner import MANAGED_BY, MANAGER
 from lepton_operator.health import HealthServer
+from lepton_operator.installed import problem_with_crds
 from lepton_operator.kopf_glue.runner import KopfRunner
+from lepton_operator.lease import Lease, NoLease
+from lepton_operator.liveness import Liveness
 from lepton_operator.logs import fields
 from lepton_operator.observe import Observer, World
 from lepton_operator.queue import Priority, WorkQueue
 from lepton_operator.reconciler import Policy, Reconciler
 from lepton_operator.recorder import Recorder
 from lepton_operator.reports import PULL_SECONDS, ReportBook, ReportPuller, by_address, through_api_server
-from lepton_operator.resources import EVENT, LEPTON_RESOURCES, OWNED_RESOURCES, POD
+from lepton_operator.resources import EVENT, OWNED_RESOURCES, POD
 from lepton_operator.resync import Resync
 from lepton_operator.routing import Router
 from lepton_operator.settings import Settings
@@ -51,6 +58,8 @@ class Operator:
     def __init__(self, settings: Settings, cluster: Cluster, session: aiohttp.ClientSession) -> None:
         self._settings = settings
         self._cluster = cluster
+        self._lease = _make_lease(settings, cluster)
+        cluster.seconds_to_write = self._lease.seconds_to_write
         self._queue = WorkQueue()
         self._router = Router(self._queue)
         self._world = World(self._router.warned)
@@ -82,6 +91,14 @@ class Operator:
         )
         self._watchers = self._make_watchers()
         self._kopf = KopfRunner(cluster, self._world.objects, settings.namespaces)
+        self._liveness = Liveness(
+            self._queue,
+            self._watchers,
+            leads=lambda: self._lease.is_held,
+            unseen=self._resync.unseen,
+            limit_seconds=settings.stuck_seconds,
+        )
+        self.census = Census(self._world.objects)
         self._missing: str | None = "starting"
         self._tasks: dict[asyncio.Task[None], str] = {}
         self._stopped = asyncio.Event()
@@ -89,6 +106,10 @@ class Operator:
     def ready(self) -> str | None:
         """What is missing until every cache is full."""
         return self._missing
+
+    def alive(self) -> str | None:
+        """What is stuck, if anything."""
+        return self._liveness.problem()
 
     async def run(self) -> int:
         """Work until a signal (0) or until an essential task ends (1)."""
@@ -117,26 +138,34 @@ class Operator:
         self._missing = "first lists of Lepton objects"
         await self._first_refresh()
         self._router.attach(self._world, self._puller)
-        self._router.everything(Priority.LOW)
         self._spawn("kopf", self._kopf.run(self._take_signals))
         self._spawn("resync", self._resync.run())
-        self._spawn("workers", self._queue.run(self._reconciler.reconcile, self._settings.workers))
+        self._spawn("lead", self._lead())
         self._missing = None
 
+    async def _lead(self) -> None:
+        """Wait for the Lease, then work for as long as it is held.
+
+        Raises:
+            LeaseLost: another may lead; only a new start makes this process a candidate again.
+        """
+        await self._lease.acquire()
+        self._router.everything(Priority.LOW)
+        hold = asyncio.create_task(self._lease.hold(), name="hold the Lease")
+        work = asyncio.create_task(
+            self._queue.run(self._reconciler.reconcile, self._settings.workers), name="workers"
+        )
+        try:
+            await asyncio.wait((hold, work), return_when=asyncio.FIRST_COMPLETED)
+            if hold.done():
+                hold.result()
+            work.result()
+        finally:
+            await _cancel(work, hold)
+
     async def _wait_for_kinds(self) -> None:
-        wanted = {resource.plural for resource in LEPTON_RESOURCES}
         said = ""
-        while True:
-            try:
-                found = await self._cluster.get_path(f"/apis/{GROUP}/{VERSION}")
-                missing = sorted(wanted - {resource["name"] for resource in found["resources"]})
-                problem = f"CRDs are missing ({', '.join(missing)}): apply crds/" if missing else ""
-            except NotFound:
-                problem = "CRDs are missing: apply crds/"
-            except ApiError as error:
-                problem = f"Discovery failed: {error}"
-            if not problem:
-                return
+        while problem := await problem_with_crds(self._cluster):
             self._missing = problem
             if problem != said:
                 log.warning("Waiting", extra=fields(reason=problem))
@@ -156,9 +185,12 @@ class Operator:
         log.info("Stopping")
         self._queue.stop()
         by_name = {name: task for task, name in self._tasks.items()}
-        workers, kopf = by_name.pop("workers", None), by_name.pop("kopf", None)
-        if workers is not None:
-            await asyncio.wait((workers,), timeout=WORK_STOP_SECONDS)
+        lead, kopf = by_name.pop("lead", None), by_name.pop("kopf", None)
+        if lead is not None and self._lease.is_held:
+            await asyncio.wait((lead,), timeout=WORK_STOP_SECONDS)
+        if lead is not None:
+            await _cancel(lead)
+        await self._lease.release()
         await self._puller.close()
         await _cancel(*by_name.values())
         if kopf is not None:
@@ -207,7 +239,8 @@ async def run(settings: Settings) -> int:
     timeout = aiohttp.ClientTimeout(total=PULL_SECONDS, connect=2.0)
     async with aiohttp.ClientSession(timeout=timeout, trust_env=False) as session:
         operator = Operator(settings, cluster, session)
-        health = HealthServer(settings.health_port, alive=lambda: None, ready=operator.ready)
+        health = HealthServer(settings.health_port, alive=operator.alive, ready=operator.ready)
+        REGISTRY.register(operator.census)
         try:
             try:
                 await health.start()
@@ -217,8 +250,17 @@ async def run(settings: Settings) -> int:
             log.info("Connected", extra=fields(server=cluster.configuration.host, version=__version__))
             return await operator.run()
         finally:
+            REGISTRY.unregister(operator.census)
             await health.stop()
             await cluster.close()
+
+
+def _make_lease(settings: Settings, cluster: Cluster) -> Lease | NoLease:
+    """In a cluster always; outside only when the user says where."""
+    namespace = settings.lease_namespace or (pod_namespace() if cluster.in_cluster else None)
+    if namespace is None:
+        return NoLease()
+    return Lease(cluster, namespace, settings.lease_name, cluster.identity)
 
 
 async def _cancel(*tasks: asyncio.Task[Any]) -> None:

@@ -43,6 +43,8 @@ class Cache:
         self._by_namespace: dict[str, dict[Name, None]] = {}
         self._tombstones: OrderedDict[str, int] = OrderedDict()
         self._listeners: list[Listener] = []
+        self.watched_version = 0
+        """Newest resourceVersion that a watch brought; lists and our own writes don't count."""
         metrics.count_cached(resource.qualified, self._objects.__len__)
 
     def __len__(self) -> int:

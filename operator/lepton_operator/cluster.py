@@ -7,7 +7,9 @@ without that library's models: reading 10,000 objects into them costs seconds an
 import json
 import logging
 import os
+import socket
 import time
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,7 +22,7 @@ from kubernetes.aio import config as untyped_config
 from lepton_operator import __version__, metrics
 from lepton_operator.api_errors import Unauthorized, Unreachable, error_from
 from lepton_operator.facts import Json
-from lepton_operator.resources import Resource
+from lepton_operator.resources import LEASE, Resource
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +36,11 @@ CONNECT_SECONDS = 5.0
 RELOGIN_SECONDS = 10.0
 MAX_ERROR_BYTES = 64 * 1024
 
-TOKEN_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
+ACCOUNT_FOLDER = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+TOKEN_FILE = ACCOUNT_FOLDER / "token"
+
+READS = ("GET", "WATCH")
+LEASES = f"/apis/{LEASE.group}/"
 
 JSON_TYPE = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
@@ -68,9 +74,14 @@ class Cluster:
         configuration: client.Configuration,
         *,
         in_cluster: bool,
+        identity: str = "",
         relogin: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
+        """`identity` tells operators apart in the API server's audit log."""
         self.configuration = configuration
+        self.identity = identity or new_identity()
+        self.seconds_to_write: Callable[[], float] = lambda: WRITE_SECONDS
+        """Asked before each write: how long it may take; NotLeader when it must not be sent at all."""
         self.in_cluster = in_cluster
         self._rest: Any = client.ApiClient(configuration).rest_client
         self._relogin = relogin
@@ -195,6 +206,25 @@ class Cluster:
             seconds=WRITE_SECONDS,
         )
 
+    # -- leader election: called by lease.py only, never held back -----------------------------------
+
+    async def read_lease(self, namespace: str, name: str, seconds: float) -> Json:
+        """The Lease; NotFound when there is none."""
+        return await self._call("GET", LEASE.path(namespace, name), resource=LEASE.qualified, seconds=seconds)
+
+    async def write_lease(self, namespace: str, lease: Json, seconds: float) -> Json:
+        """Create it when it has no resourceVersion, else replace exactly that version."""
+        meta = lease["metadata"]
+        exists = "resourceVersion" in meta
+        return await self._call(
+            "PUT" if exists else "POST",
+            LEASE.path(namespace, meta["name"] if exists else None),
+            resource=LEASE.qualified,
+            query={"fieldManager": FIELD_MANAGER},
+            body=lease,
+            seconds=seconds,
+        )
+
     # -- the wire -----------------------------------------------------------------------------------
 
     async def _call(
@@ -251,13 +281,15 @@ class Cluster:
         content_type: str | None,
         timeout: aiohttp.ClientTimeout,
     ) -> aiohttp.ClientResponse:
-        headers = {"Accept": JSON_TYPE, "User-Agent": f"lepton/{__version__}"}
+        headers = {"Accept": JSON_TYPE, "User-Agent": f"lepton/{__version__} ({self.identity})"}
         token = await self.authorization()
         if token:
             headers["Authorization"] = token
         if content_type is not None:
             headers["Content-Type"] = content_type
         url = self.configuration.host + path + (f"?{urlencode(query)}" if query else "")
+        if method not in READS and not path.startswith(LEASES):
+            timeout = _shortened(timeout, self.seconds_to_write())
         try:
             answer = await self._rest.request(
                 "GET" if method == "WATCH" else method,
@@ -285,6 +317,16 @@ class Cluster:
         metrics.REQUESTS.labels(method, resource, str(status)).inc()
         if method != "WATCH":
             metrics.REQUEST_SECONDS.labels(method).observe(seconds)
+
+
+def new_identity() -> str:
+    """Host name (in a pod: its name) and a part that no other process has."""
+    return f"{socket.gethostname()}_{uuid.uuid4().hex[:8]}"
+
+
+def _shortened(timeout: aiohttp.ClientTimeout, seconds: float) -> aiohttp.ClientTimeout:
+    total = seconds if timeout.total is None else min(timeout.total, seconds)
+    return aiohttp.ClientTimeout(total=total, connect=timeout.connect, sock_read=timeout.sock_read)
 
 
 def _text(error: Exception) -> str:
@@ -335,6 +377,12 @@ async def connect(kubeconfig: str | None, context: str | None) -> Cluster:
         raise LoginFailed(f"No way into a cluster: {error}") from error
     _bypass_proxy(configuration)
     return Cluster(configuration, in_cluster=False, relogin=load)
+
+
+def pod_namespace() -> str | None:
+    """Namespace of the pod that this process runs in; None outside a cluster."""
+    file = ACCOUNT_FOLDER / "namespace"
+    return file.read_text().strip() if file.exists() else None
 
 
 def _has_service_account() -> bool:

@@ -15,6 +15,9 @@ AVAILABLE = "Available"
 RECONCILING = "Reconciling"
 STALLED = "Stalled"
 
+MAIN_CONDITIONS = (READY, SUCCEEDED)
+"""A kind has one of them; its reason is the one that `kubectl get` shows."""
+
 STARTUP_DEADLINE_EXCEEDED = "StartupDeadlineExceeded"
 
 

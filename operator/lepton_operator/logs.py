@@ -3,12 +3,16 @@
 import json
 import logging
 import sys
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any
 
 from lepton_operator.facts import Key
 
 _ATTRIBUTE = "lepton"
+
+RECONCILE_ID: ContextVar[str | None] = ContextVar("reconcile_id", default=None)
+"""Set for the length of one visit: all its lines can be found by it."""
 
 
 def fields(key: Key | None = None, **values: Any) -> dict[str, Any]:
@@ -29,6 +33,8 @@ class JsonFormatter(logging.Formatter):
             "message": record.getMessage(),
         }
         line.update(getattr(record, _ATTRIBUTE, {}))
+        if reconcile_id := RECONCILE_ID.get():
+            line["reconcile_id"] = reconcile_id
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
         return json.dumps(line, ensure_ascii=False, default=str)

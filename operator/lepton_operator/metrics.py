@@ -49,6 +49,10 @@ STATUS_WRITES = Counter("lepton_status_writes", "Writes of status.", ["kind"])
 EVENTS_EMITTED = Counter("lepton_events_emitted", "Kubernetes Events written.", ["reason", "result"])
 REPORT_PULLS = Counter("lepton_report_pulls", "Reports pulled from pods.", ["result"])
 
+LEADER = Gauge("lepton_leader", "1 while this operator leads.")
+LEASE_ERRORS = Counter("lepton_lease_errors", "Calls about the Lease that failed.")
+FAULTS = Counter("lepton_faults", "Warnings told by Events on Lepton objects, by reason.", ["kind", "reason"])
+
 BUILD_INFO = Gauge("lepton_build_info", "Version of the operator.", ["version"])
 BUILD_INFO.labels(__version__).set(1)
 

@@ -1,6 +1,7 @@
 """One visit to one object: observe, decide, carry out, write the status once, tell, pull, come back."""
 
 import logging
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from lepton_operator.cache import uid_of
 from lepton_operator.context import Context
 from lepton_operator.decide import Decision
 from lepton_operator.facts import Json, Key, Observed, Refusal
-from lepton_operator.logs import fields
+from lepton_operator.logs import RECONCILE_ID, fields
 from lepton_operator.observe import Observer, World
 from lepton_operator.queue import WorkQueue
 from lepton_operator.recorder import Recorder
@@ -63,6 +64,7 @@ class Reconciler:
     async def reconcile(self, key: Key) -> None:
         """Visit an object; never raises: errors are logged, counted and retried with back-off."""
         started = time.monotonic()
+        RECONCILE_ID.set(os.urandom(4).hex())
         result = "done"
         try:
             await self._visit(key)

@@ -30,6 +30,8 @@ class Recorder:
     async def record(self, key: Key, obj: Json, events: Iterable[Emit]) -> None:
         """Write each Event once; errors are logged and counted."""
         for event in events:
+            if event.type == "Warning":
+                metrics.FAULTS.labels(key.kind, event.reason).inc()
             try:
                 await self._cluster.create(EVENT, key.namespace, self._manifest(key, obj, event))
             except ApiError as error:

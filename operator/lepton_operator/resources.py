@@ -44,6 +44,7 @@ SERVICE = Resource("Service", "", "v1", "services")
 DISRUPTION_BUDGET = Resource("PodDisruptionBudget", "policy", "v1", "poddisruptionbudgets")
 CLAIM = Resource("PersistentVolumeClaim", "", "v1", "persistentvolumeclaims")
 EVENT = Resource("Event", "", "v1", "events")
+LEASE = Resource("Lease", "coordination.k8s.io", "v1", "leases")
 
 OWNED_RESOURCES = (JOB, DEPLOYMENT, SERVICE, DISRUPTION_BUDGET)
 """Children with the Lepton object as controlling owner; their pods are watched beside them."""

@@ -1,15 +1,17 @@
 """Lists the Lepton kinds once at start and every few minutes.
 
 kopf does not say when its first list is complete, and a watch may lose a deletion: the list makes
-the caches whole, and every object is visited again at low priority.
+the caches whole, and every object is visited again at low priority. What a list holds and the watch
+never brings shows that the watch is dead.
 """
 
 import asyncio
 import logging
+import time
 from collections.abc import Sequence
 
 from lepton_operator.api_errors import ApiError
-from lepton_operator.cache import parse_version
+from lepton_operator.cache import parse_version, version_of
 from lepton_operator.cluster import Cluster
 from lepton_operator.logs import fields
 from lepton_operator.observe import World
@@ -32,6 +34,8 @@ class Resync:
         self._router = router
         self._namespaces = namespaces
         self._seconds = seconds
+        self._listed: dict[str, tuple[int, float]] = {}
+        """kind -> newest version that the watch had not brought when it was listed, and when that was."""
 
     async def refresh(self) -> None:
         """Take in complete lists; what they lack and did not change meanwhile goes.
@@ -40,9 +44,23 @@ class Resync:
             ApiError: a list failed.
         """
         for resource in LEPTON_RESOURCES:
+            cache = self._world.objects[resource.kind]
+            newest = 0
             for namespace in self._namespaces or (None,):
                 items, version = await list_all(self._cluster, resource, namespace, {})
-                self._world.objects[resource.kind].replace(items, parse_version(version), namespace)
+                cache.replace(items, parse_version(version), namespace)
+                newest = max(newest, *map(version_of, items), 0)
+            if newest > cache.watched_version:
+                self._listed.setdefault(resource.kind, (newest, time.monotonic()))
+
+    def unseen(self, limit: float) -> str | None:
+        """Names a kind with a change that was listed more than `limit` seconds ago and never came by watch."""
+        for kind, (version, at) in list(self._listed.items()):
+            if self._world.objects[kind].watched_version >= version:
+                del self._listed[kind]
+            elif time.monotonic() - at > limit:
+                return f"watch of {kind}: version {version} was listed and did not come by watch"
+        return None
 
     async def run(self) -> None:
         """Refresh and visit everything, for ever."""

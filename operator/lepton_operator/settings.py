@@ -79,6 +79,23 @@ class Settings(BaseModel):
         float,
         Field(ge=10, le=86400, description="seconds between two visits of every object without any event"),
     ] = 600.0
+    lease_namespace: Annotated[
+        Optional,
+        Field(
+            description="namespace of the Lease by which one of several operators leads; the pod's own by "
+            "default; outside a cluster there is none unless this is set"
+        ),
+    ] = None
+    lease_name: Annotated[str, Field(min_length=1, description="name of that Lease")] = "lepton-operator"
+    stuck_seconds: Annotated[
+        float,
+        Field(
+            ge=90,
+            le=86400,
+            description="/healthz fails when a visit takes or waits longer than this, or a watch gives no "
+            "sign of life",
+        ),
+    ] = 300.0
     health_port: Annotated[
         int, Field(ge=0, le=65535, description="port of /healthz, /readyz and /metrics; 0 for none")
     ] = 8081

@@ -48,7 +48,10 @@ class StatusWriter:
     ) -> Outcome:
         """Make the status so; the answer goes into the cache. A gone object is dropped from it.
 
+        The write holds for exactly the version that the decision saw: what is told is never about another spec.
+
         Raises:
+            Conflict: the object has changed meanwhile.
             ApiError: the write failed.
         """
         held: Json = obj.get("status") or {}
@@ -59,7 +62,8 @@ class StatusWriter:
             return Outcome()
         if not urgent and last is not None and self._clock() - last.at < GATHER_SECONDS:
             return Outcome(gathered_seconds=GATHER_SECONDS - (self._clock() - last.at))
-        patch = {"metadata": {"uid": uid_of(obj)}, "status": merge_patch(held, wanted)}
+        precondition = {"uid": uid_of(obj), "resourceVersion": obj["metadata"].get("resourceVersion")}
+        patch = {"metadata": precondition, "status": merge_patch(held, wanted)}
         resource = RESOURCE_BY_KIND[key.kind]
         try:
             answer = await self._cluster.patch_status(resource, key.namespace, key.name, patch)

@@ -7,6 +7,7 @@ at the last resourceVersion seen; a version that is too old (410) leads to a new
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
@@ -63,6 +64,11 @@ class Watcher:
         self.name = resource.qualified if namespace is None else f"{namespace}/{resource.qualified}"
         self.synced = asyncio.Event()
         """Set when the first complete list was taken in."""
+        self._alive_at = time.monotonic()
+
+    def silent_seconds(self) -> float:
+        """Since the last list, event, bookmark or error: every one of them shows that the task works."""
+        return time.monotonic() - self._alive_at
 
     async def run(self) -> None:
         """Never returns; errors are logged and waited out."""
@@ -80,6 +86,7 @@ class Watcher:
 
     async def _list(self) -> str:
         """Take in the complete list; its resourceVersion."""
+        self._alive_at = time.monotonic()
         items, version = await list_all(self._cluster, self._resource, self._namespace, self._query)
         self._sink.replace(items, parse_version(version), self._namespace)
         log.debug("Listed", extra=fields(resource=self._resource.qualified, objects=len(items)))
@@ -114,12 +121,14 @@ class Watcher:
                 await self._back_off(error)
             else:
                 self._failures = 0
+                self._alive_at = time.monotonic()
                 if version == before:
                     # An empty stream: don't ask again at once.
                     await asyncio.sleep(MIN_BACKOFF_SECONDS)
 
     def _take(self, event: Json) -> str:
         """Apply one event to the sink; the resourceVersion it brings us to."""
+        self._alive_at = time.monotonic()
         kind, obj = event["type"], event["object"]
         if kind == "ERROR":
             raise error_of(int(obj.get("code") or 0), obj)
@@ -145,6 +154,7 @@ class Watcher:
         )
 
     async def _back_off(self, error: ApiError) -> None:
+        self._alive_at = time.monotonic()
         full = min(MAX_BACKOFF_SECONDS, MIN_BACKOFF_SECONDS * 2.0 ** min(self._failures, 10))
         self._failures += 1
         await asyncio.sleep(max(full * (0.5 + 0.5 * random.random()), error.retry_after or 0.0))

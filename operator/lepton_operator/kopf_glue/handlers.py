@@ -7,7 +7,7 @@ import kopf
 
 from lepton_operator.api import KINDS
 from lepton_operator.api.kind import GROUP, VERSION
-from lepton_operator.cache import Cache
+from lepton_operator.cache import Cache, version_of
 
 Login = Callable[[], Any]
 
@@ -29,6 +29,7 @@ def build_registry(caches: Mapping[str, Cache], login: Login) -> kopf.OperatorRe
 def _watch(registry: kopf.OperatorRegistry, plural: str, cache: Cache) -> None:
     @kopf.on.event(GROUP, VERSION, plural, registry=registry, id=f"cache-{plural}")
     async def changed(event: Mapping[str, Any], **_: Any) -> None:
+        cache.watched_version = max(cache.watched_version, version_of(event["object"]))
         if event["type"] == "DELETED":
             cache.remove(event["object"])
         else:

@@ -17,6 +17,9 @@ from typing import Any
 
 import pytest
 
+from lepton_operator.api import KINDS as KINDS_OF_LEPTON
+from lepton_operator.crdgen import crd
+
 ROOT = Path(__file__).parents[3]
 KINDS = ("leptondatasets", "leptontrainingjobs", "leptonmodels")
 
@@ -37,6 +40,20 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def openapi(plurals: tuple[str, ...]) -> Any:
+    """What the API server publishes of the installed CRDs."""
+    group = {"group": "lepton.ai", "version": "v1alpha1"}
+    schemas = {
+        kind.name: {
+            **crd(kind)["spec"]["versions"][0]["schema"]["openAPIV3Schema"],
+            "x-kubernetes-group-version-kind": [{**group, "kind": kind.name}],
+        }
+        for kind in KINDS_OF_LEPTON
+        if kind.plural in plurals
+    }
+    return {"components": {"schemas": schemas}}
 
 
 class Empty(BaseHTTPRequestHandler):
@@ -74,6 +91,8 @@ class Empty(BaseHTTPRequestHandler):
             self.answer(
                 {"kind": "APIResourceList", "groupVersion": "lepton.ai/v1alpha1", "resources": resources}
             )
+        elif path == "/openapi/v3/apis/lepton.ai/v1alpha1":
+            self.answer(openapi(self.kinds))
         elif path == "/apis":
             version = {"groupVersion": "lepton.ai/v1alpha1", "version": "v1alpha1"}
             group = {"name": "lepton.ai", "versions": [version], "preferredVersion": version}
@@ -168,7 +187,7 @@ def test_without_the_kinds_it_waits_and_says_so(kubeconfig: Path, handler: type[
     process = start("--kubeconfig", str(kubeconfig), "--health-port", str(port))
     try:
         wait_for(port, "/healthz", 200)
-        assert "leptonmodels" in wait_for(port, "/readyz", 503) or "starting" in get(port, "/readyz")[1]
+        assert "LeptonModel" in wait_for(port, "/readyz", 503) or "starting" in get(port, "/readyz")[1]
         process.send_signal(signal.SIGTERM)
         out, _ = process.communicate(timeout=10)
     finally:
