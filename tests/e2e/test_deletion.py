@@ -8,6 +8,9 @@ from demo.install import SYSTEM_NAMESPACE
 from demo.kubectl import Kubectl
 from tests.e2e.cluster import Namespace, dataset, model, training_job, until
 
+REPLICAS = 2
+"""Of the operator, as it is installed."""
+
 STAGES = {
     "dataset while preparing": ("lds", "digits"),
     "training job while starting": ("ltj", "cnn"),
@@ -70,7 +73,7 @@ def operator_down(lepton: Kubectl) -> Iterator[None]:
     try:
         yield
     finally:
-        scale(lepton, 1)
+        scale(lepton, REPLICAS)
 
 
 def scale(kubectl: Kubectl, replicas: int) -> None:

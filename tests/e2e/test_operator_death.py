@@ -8,14 +8,14 @@ from pathlib import Path
 from demo.install import SYSTEM_NAMESPACE
 from demo.kubectl import Kubectl
 from tests.e2e.cluster import Namespace, dataset, model, training_job, until
-from tests.e2e.test_deletion import scale
+from tests.e2e.test_deletion import REPLICAS, scale
 
 ROOT = Path(__file__).parents[2]
 OPERATOR = ("-n", SYSTEM_NAMESPACE, "-l", "app.kubernetes.io/name=lepton-operator")
 
 
 def kill_operator(kubectl: Kubectl) -> None:
-    """Ends the operator's pod at once, as a lost process would."""
+    """Ends the operator's pods at once, as lost processes would."""
     kubectl.run("delete", "pod", *OPERATOR, "--grace-period=0", "--force", "--wait=false")
 
 
@@ -45,7 +45,7 @@ def test_a_job_that_ended_while_the_operator_was_down_is_seen(namespace: Namespa
         # Even the result is lost with its pod: it is read again from the artifact, without training.
         namespace.run("delete", "pods", "-l", "lepton.ai/name=cnn", "--wait=true")
     finally:
-        scale(lepton, 1)
+        scale(lepton, REPLICAS)
     namespace.wait("ltj/cnn", "Succeeded", 180)
     status = namespace.get("ltj", "cnn")["status"]
     assert status["attempt"] == 2
@@ -84,4 +84,4 @@ def test_the_operator_runs_outside_the_cluster(
         if operator.poll() is None:
             operator.kill()
             operator.wait()
-        scale(lepton, 1)
+        scale(lepton, REPLICAS)
