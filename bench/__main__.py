@@ -1,0 +1,66 @@
+"""`make bench`: takes the measures, prints the table, exits 1 when a figure is outside its accepted range."""
+
+import argparse
+import asyncio
+import json
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from bench import world
+from bench.figures import Figure, load_ranges, outside, table
+from bench.measures import MEASURES, Measure
+
+RESULTS = Path(__file__).parent / "results.json"
+
+
+def main() -> int:
+    """The exit code."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument(
+        "--only", choices=sorted(MEASURES), action="append", help="a measure; all usual ones by default"
+    )
+    chosen = parser.parse_args().only or [name for name, measure in MEASURES.items() if measure.by_default]
+    figures = asyncio.run(_take({name: MEASURES[name] for name in chosen}))
+    ranges = load_ranges()
+    print(f"\n{table(figures, ranges)}\n")
+    _keep(figures)
+    problems = outside(figures, ranges)
+    for problem in problems:
+        print(f"Outside: {problem}", file=sys.stderr)
+    return 1 if problems else 0
+
+
+async def _take(measures: dict[str, Measure]) -> list[Figure]:
+    figures: list[Figure] = []
+    async with world.prepared() as ours:
+        for name, measure in measures.items():
+            started = time.monotonic()
+            _say(f"{name}: started")
+            async with asyncio.timeout(measure.seconds):
+                taken = await measure.run(ours)
+            for figure in taken:
+                _say(f"{name}: {figure.what}: {figure.shown}")
+            figures += taken
+            _say(f"{name}: took {time.monotonic() - started:.0f} s")
+    return figures
+
+
+def _keep(figures: list[Figure]) -> None:
+    """The newest value of every figure that was ever measured here, with its time."""
+    held = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    held |= {
+        figure.key: {"what": figure.what, "value": figure.value, "unit": figure.unit, "time": now}
+        for figure in figures
+    }
+    RESULTS.write_text(json.dumps(held, indent=1) + "\n")
+
+
+def _say(line: str) -> None:
+    print(f"[{datetime.now():%H:%M:%S}] {line}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

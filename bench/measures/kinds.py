@@ -1,0 +1,89 @@
+"""What one object of each kind costs: writes by verb and resource, and the operator's CPU."""
+
+from collections import Counter
+
+from bench import objects
+from bench.audit import counted
+from bench.client import Json
+from bench.figures import Figure
+from bench.process import OperatorProcess
+from bench.world import World, is_done
+
+MANY = 100
+DEADLINE_SECONDS = 90.0
+
+BUDGETS = {
+    "LeptonModel": ("one per child, <= 3 status, <= 2 Events", 2, "<= 12 ms"),
+    "LeptonDataset": ("one per child, <= 3 status, <= 2 Events", 1, ""),
+    "LeptonTrainingJob": ("one per child, <= 3 status, <= 2 Events", 2, ""),
+}
+"""kind -> (writes allowed, children, CPU allowed)."""
+
+PLAIN = {"LeptonModel": "model", "LeptonDataset": "dataset", "LeptonTrainingJob": "training job"}
+
+
+async def run(world: World) -> list[Figure]:
+    """One of each kind, then a hundred at once."""
+    figures: list[Figure] = []
+    async with world.namespace("bench-kinds") as namespace, world.operator() as operator:
+        await _create(world, operator, namespace, [objects.dataset("data")])
+        for kind in BUDGETS:
+            one, _ = await _create(world, operator, namespace, _manifests(kind, "one", 1))
+            figures += _writes_of_one(kind, one)
+            many, cpu = await _create(world, operator, namespace, _manifests(kind, "many", MANY))
+            figures += _of_many(kind, many, cpu)
+    return figures
+
+
+def _manifests(kind: str, prefix: str, count: int) -> list[Json]:
+    names = [f"{prefix}-{number}" for number in range(count)]
+    if kind == "LeptonDataset":
+        return [objects.dataset(name) for name in names]
+    if kind == "LeptonTrainingJob":
+        return [objects.training_job(name, "data") for name in names]
+    return [objects.model(name) for name in names]
+
+
+async def _create(
+    world: World, operator: OperatorProcess, namespace: str, manifests: list[Json]
+) -> tuple[Counter[str], float]:
+    """Create and wait until all are done and the operator has nothing to do; writes, and CPU seconds."""
+    world.audit.skip()
+    before = operator.cpu_seconds()
+    await world.create(namespace, manifests)
+    names = [manifest["metadata"]["name"] for manifest in manifests]
+    await world.wait_for(
+        objects.path(manifests[0]["kind"], namespace), names, is_done, seconds=DEADLINE_SECONDS
+    )
+    await operator.wait_idle()
+    return counted(world.audit.writes()), operator.cpu_seconds() - before
+
+
+def _writes_of_one(kind: str, writes: Counter[str]) -> list[Figure]:
+    allowed, children, _ = BUDGETS[kind]
+    told = ", ".join(f"{count} {what}" for what, count in sorted(writes.items()))
+    status, events = _status(writes), writes["create events"]
+    what = f"writes for a new {PLAIN[kind]}"
+    return [
+        Figure(f"kinds.{kind}.writes", f"{what} ({told})", writes.total(), "", allowed),
+        Figure(
+            f"kinds.{kind}.children", f"{what}: children", writes.total() - status - events, "", f"{children}"
+        ),
+        Figure(f"kinds.{kind}.status", f"{what}: status", status, "", "<= 3"),
+        Figure(f"kinds.{kind}.events", f"{what}: Events", events, "", "<= 2"),
+    ]
+
+
+def _of_many(kind: str, writes: Counter[str], cpu: float) -> list[Figure]:
+    name = f"{PLAIN[kind]} of {MANY} created at once"
+    return [
+        Figure(f"kinds.{kind}.writes-of-many", f"writes per {name}", writes.total() / MANY),
+        Figure(
+            f"kinds.{kind}.status-of-many", f"status writes per {name}", _status(writes) / MANY, "", "<= 3"
+        ),
+        Figure(f"kinds.{kind}.cpu", f"CPU per {name}", cpu / MANY * 1000, "ms", BUDGETS[kind][2]),
+    ]
+
+
+def _status(writes: Counter[str]) -> int:
+    return sum(count for what, count in writes.items() if what.endswith("/status"))
