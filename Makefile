@@ -53,8 +53,8 @@ test: needed $(STAMP)  ## run every check and every test, on a cluster of its ow
 	@scripts/test.sh
 
 .PHONY: unit
-unit: $(STAMP)  ## run the unit tests (two minutes, needs no cluster)
-	@$(PY) -m pytest tests/unit
+unit: $(STAMP)  ## run the unit tests and the state tables (two minutes, needs no cluster)
+	@$(PY) -m pytest tests/unit tests/states
 
 .PHONY: verify
 verify: $(STAMP)  ## lint, format, types, import contracts, generated files
@@ -63,6 +63,10 @@ verify: $(STAMP)  ## lint, format, types, import contracts, generated files
 .PHONY: crds
 crds: $(STAMP)  ## generate crds/ from the models
 	@$(PY) -m lepton_operator.crdgen
+
+.PHONY: docs
+docs: $(STAMP)  ## generate docs/api and the health checks for Argo CD
+	@$(PY) scripts/docs.py
 
 .PHONY: format
 format: $(STAMP)  ## format the code

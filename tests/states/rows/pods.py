@@ -1,0 +1,149 @@
+"""What can be wrong with a pod, whatever kind it works for."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from lepton_operator.facts import Json, Refusal, WarningFact
+from lepton_workloads.contract.outcome import Failure
+from tests.unit.builders import Obj, disrupted, ended, failed_text, unschedulable, waits, warning
+
+
+@dataclass(frozen=True)
+class PodSituation:
+    """Parts of a pod (see `builders.pod`) and Warning Events about it, as (reason, message)."""
+
+    situation: str
+    reason: str
+    parts: Obj
+    told: tuple[tuple[str, str], ...] = ()
+    told_of_claim: tuple[tuple[str, str], ...] = ()
+
+    def warnings(self, pod: Json) -> tuple[WarningFact, ...]:
+        """The Warning Events about that pod and its claims."""
+        claims = [
+            volume["persistentVolumeClaim"]["claimName"]
+            for volume in pod["spec"].get("volumes", ())
+            if "persistentVolumeClaim" in volume
+        ]
+        of_pod = [warning("Pod", pod["metadata"]["name"], *one) for one in self.told]
+        of_claims = [
+            warning("PersistentVolumeClaim", claim, *one) for claim in claims for one in self.told_of_claim
+        ]
+        return (*of_pod, *of_claims)
+
+
+CREATING: dict[str, Any] = {"phase": "Pending", "containers": [waits("ContainerCreating")]}
+UNBOUND = "0/2 nodes are available: pod has unbound immediate PersistentVolumeClaims."
+NO_CLAIM = '0/2 nodes are available: persistentvolumeclaim "lepton-store" not found.'
+GPU = "0/2 nodes are available: 2 Insufficient nvidia.com/gpu."
+MULTI_ATTACH = "Multi-Attach error for volume pvc-1: it is already used by pod other"
+
+
+def pending(*containers: Obj, **parts: Any) -> Obj:
+    """Parts of a pod that has not started."""
+    return {"phase": "Pending", "containers": list(containers), **parts}
+
+
+BEFORE_START = (
+    PodSituation("an image can't be pulled", "ImagePullFailed", pending(waits("ErrImagePull", "not found"))),
+    PodSituation(
+        "an image can't be pulled, and the kubelet waits before it tries again",
+        "ImagePullFailed",
+        pending(waits("ImagePullBackOff", "Back-off pulling image")),
+    ),
+    PodSituation("the name of an image is none", "ImagePullFailed", pending(waits("InvalidImageName"))),
+    PodSituation("no node fits a pod", "Unschedulable", pending(conditions=[unschedulable()])),
+    PodSituation(
+        "no node has the GPU that a pod asks for", "Unschedulable", pending(conditions=[unschedulable(GPU)])
+    ),
+    PodSituation(
+        "a Secret or ConfigMap that a pod names is missing",
+        "ContainerConfigError",
+        pending(waits("CreateContainerConfigError", 'secret "keys" not found')),
+    ),
+    PodSituation(
+        "a container can't be started",
+        "ContainerConfigError",
+        pending(waits("RunContainerError", "exec: no such file")),
+    ),
+    PodSituation(
+        "the claim of a pod is missing", "SourceNotFound", pending(conditions=[unschedulable(NO_CLAIM)])
+    ),
+    PodSituation(
+        "the claim of a pod is not bound", "VolumeNotReady", pending(conditions=[unschedulable(UNBOUND)])
+    ),
+    PodSituation(
+        "the claim of a pod gets no volume",
+        "VolumeNotReady",
+        pending(),
+        told_of_claim=(("ProvisioningFailed", 'storageclass "fast" not found'),),
+    ),
+    PodSituation(
+        "a volume can't be mounted", "VolumeNotReady", CREATING, told=(("FailedMount", "no such server"),)
+    ),
+    PodSituation(
+        "a ReadWriteOnce volume is on another node",
+        "VolumeNotReady",
+        CREATING,
+        told=(("FailedAttachVolume", MULTI_ATTACH),),
+    ),
+)
+"""The pod's containers have not run."""
+
+DISRUPTED = (
+    PodSituation(
+        "a pod is evicted by its node",
+        "Evicted",
+        {"reason": "Evicted", "message": "The node was low on memory"},
+    ),
+    PodSituation("a pod is drained or preempted", "Evicted", {"conditions": [disrupted()]}),
+    PodSituation(
+        "the node of a pod is lost", "NodeLost", {"conditions": [disrupted("DeletionByTaintManager")]}
+    ),
+)
+"""Its surroundings end the pod."""
+
+
+@dataclass(frozen=True)
+class End:
+    """How a container ended by itself."""
+
+    situation: str
+    reason: str
+    container: Obj = field(default_factory=dict)
+
+
+ENDS = (
+    End("a container uses more memory than its limit", "OutOfMemory", ended(137, reason="OOMKilled")),
+    End("a container ends with exit code 1", "ContainerFailed", ended(1, "Traceback\nOSError: broken")),
+    End("a container is ended by a signal", "ContainerFailed", ended(143)),
+)
+
+
+def named(failure: Failure, message: str, terminal: bool = False) -> End:
+    """A container that says itself why it ended."""
+    text = failed_text(failure.value, message, terminal=terminal)
+    return End(f"a container says: {message}", failure.value, ended(3 if terminal else 1, text))
+
+
+REFUSALS = (
+    ("a quota has no room for a child", "QuotaExceeded", "exceeded quota: small"),
+    ("admission refuses a child", "AdmissionDenied", 'admission webhook "policy" denied the request'),
+    ("another object holds the name of a child", "NameConflict", "it exists and was not made by Lepton"),
+    ("a child of an earlier object is being deleted", "WaitingForDeletion", "it is being deleted"),
+    ("a right of the operator is missing", "Forbidden", "The operator lacks the right to create jobs"),
+    ("the API server can't write a child", "ApiError", "Internal error occurred: no space left"),
+)
+"""Writes of children that the API server, or the operator's own check, refuses."""
+
+
+def refusal(reason: str, message: str, kind: str, name: str) -> tuple[Refusal, ...]:
+    """That one write was refused."""
+    return (Refusal(kind, name, reason, message),)
+
+
+REFUSED_PODS = (
+    ("a quota has no room for a pod", "QuotaExceeded", "pods is forbidden: exceeded quota: small"),
+    ("admission refuses a pod", "AdmissionDenied", "pods is forbidden: violates PodSecurity"),
+)
+"""Pods that the controller of a child is not allowed to create."""
