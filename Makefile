@@ -56,6 +56,10 @@ test: needed $(STAMP)  ## run every check and every test, on a cluster of its ow
 unit: $(STAMP)  ## run the unit tests and the state tables (two minutes, needs no cluster)
 	@$(PY) -m pytest tests/unit tests/states
 
+.PHONY: bench
+bench: needed $(STAMP)  ## measure the operator against its budgets on simulated nodes (ONLY=NAME: one measure)
+	@PYTHONPATH=tests/cluster $(PY) -m bench $(if $(ONLY),--only $(ONLY))
+
 .PHONY: verify
 verify: $(STAMP)  ## lint, format, types, import contracts, generated files
 	@scripts/verify.sh

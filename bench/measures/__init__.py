@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from bench.figures import Figure
-from bench.measures import faults, kinds, scale, wave
+from bench.measures import faults, kinds, scale, takeover, wave
 from bench.world import World
 
 Run = Callable[[World], Awaitable[list[Figure]]]
@@ -24,6 +24,7 @@ MEASURES = {
     "kinds": Measure(kinds.run, 240),
     "wave": Measure(wave.run, 300),
     "faults": Measure(faults.run, 180),
+    "takeover": Measure(takeover.run, 300),
     "thousand": Measure(scale.thousand, 1200),
     "ten-thousand": Measure(scale.ten_thousand, 3600, by_default=False),
 }
