@@ -5,8 +5,8 @@ from typing import Any
 
 from lepton_operator.facts import Json
 
-_IGNORED = frozenset((("metadata", "ownerReferences"), ("metadata", "uid"), ("metadata", "namespace")))
-"""Added by apply.py; that the live object is ours is checked by uid."""
+_IGNORED = frozenset(("ownerReferences", "uid", "namespace"))
+"""Of metadata: added by apply.py; that the live object is ours is checked by uid."""
 
 
 def difference(live: Json, desired: Json) -> str | None:
@@ -14,26 +14,36 @@ def difference(live: Json, desired: Json) -> str | None:
 
     Lists are compared element by element. An empty mapping or list says the same as a missing one.
     """
-    return _difference(live, desired, ())
+    for name, value in desired.items():
+        below = _difference(live.get(name), value, _IGNORED if name == "metadata" else frozenset())
+        if below is not None:
+            return f"{name}{below}"
+    return None
 
 
-def _difference(live: Any, desired: Any, path: tuple[str, ...]) -> str | None:
-    if path in _IGNORED:
+def _difference(live: Any, desired: Any, ignored: frozenset[str] = frozenset()) -> str | None:
+    """The path from here on, "" for this very value; built on the way back, for most values are equal."""
+    if isinstance(desired, str):
+        return None if live == desired else ""
+    if isinstance(desired, dict):
+        if not isinstance(live, dict):
+            return None if not desired and live is None else ""
+        for name, value in desired.items():
+            below = _difference(live.get(name), value)
+            if below is not None and name not in ignored:
+                return f".{name}{below}"
         return None
-    if isinstance(desired, Mapping):
-        if not isinstance(live, Mapping):
-            return None if not desired and live is None else _text(path)
-        return _first(_difference(live.get(name), value, (*path, name)) for name, value in desired.items())
     if isinstance(desired, (list, tuple)):
         held = live if isinstance(live, (list, tuple)) else () if live is None else None
         if held is None or len(held) != len(desired):
-            return _text(path)
-        return _first(
-            _difference(one, other, (*path, str(at)))
-            for at, (one, other) in enumerate(zip(held, desired, strict=True))
-        )
+            return ""
+        for at, (one, other) in enumerate(zip(held, desired, strict=True)):
+            below = _difference(one, other)
+            if below is not None:
+                return f".{at}{below}"
+        return None
     same = (type(live) is type(desired) and live == desired) or _same_number(live, desired)
-    return None if same else _text(path)
+    return None if same else ""
 
 
 def merge_patch(before: Json, after: Json) -> dict[str, Any]:
@@ -66,11 +76,3 @@ def _same_number(one: Any, other: Any) -> bool:
     if isinstance(one, bool) or isinstance(other, bool):
         return False
     return isinstance(one, numbers) and isinstance(other, numbers) and one == other
-
-
-def _first(differences: Any) -> str | None:
-    return next((found for found in differences if found is not None), None)
-
-
-def _text(path: tuple[str, ...]) -> str:
-    return ".".join(path) or "."

@@ -73,8 +73,9 @@ class StatusWriter:
         cache.upsert(answer, own=True)
         self._written[key] = _Written(self._clock(), wanted, answer.get("status") or {})
         metrics.STATUS_WRITES.labels(key.kind).inc()
-        changed = difference(held, wanted) or difference(wanted, held)
-        log.debug("Wrote status", extra=fields(key, difference=changed))
+        if log.isEnabledFor(logging.DEBUG):
+            changed = difference(held, wanted) or difference(wanted, held)
+            log.debug("Wrote status", extra=fields(key, difference=changed))
         if answer.get("status") != wanted:
             log.warning("Status was changed on its way in: apply crds/", extra=fields(key))
         return Outcome(written=True)

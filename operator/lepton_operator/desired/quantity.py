@@ -1,6 +1,7 @@
 """Quantities as the API server writes them back, so that desired and live can be compared."""
 
 from fractions import Fraction
+from functools import lru_cache
 from math import ceil
 
 from lepton_operator.api.common import Resources
@@ -24,6 +25,7 @@ _DECIMAL: dict[str, Fraction | int] = {
 }
 
 
+@lru_cache(maxsize=1024)
 def amount(quantity: str) -> Fraction:
     """The exact value of a quantity ("500m" -> 1/2)."""
     for suffix, factor in (_BINARY | _DECIMAL).items():
@@ -32,6 +34,7 @@ def amount(quantity: str) -> Fraction:
     return Fraction(quantity)
 
 
+@lru_cache(maxsize=1024)
 def canonical(quantity: str) -> str:
     """The API server's form ("1000m" is "1", "1024Mi" is "1Gi").
 
