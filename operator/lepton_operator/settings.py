@@ -86,7 +86,7 @@ class Settings(BaseModel):
             "default; outside a cluster there is none unless this is set"
         ),
     ] = None
-    lease_name: Annotated[str, Field(min_length=1, description="name of that Lease")] = "lepton-operator"
+    lease_name: Annotated[str, Field(min_length=1, description="name of that Lease")] = "lepton-leader"
     stuck_seconds: Annotated[
         float,
         Field(

@@ -23,8 +23,11 @@ def both(lepton: Kubectl) -> Iterator[Kubectl]:
 
 def holder(kubectl: Kubectl) -> str:
     """The pod that leads; empty when none does."""
-    lease = kubectl.json("get", "lease", "lepton-operator", "-n", SYSTEM_NAMESPACE)
-    return str(lease["spec"].get("holderIdentity", "")).rpartition("_")[0]
+    path = "jsonpath={.spec.holderIdentity}"
+    text = kubectl.run(
+        "get", "lease", "lepton-leader", "-n", SYSTEM_NAMESPACE, "--ignore-not-found", "-o", path
+    )
+    return text.rpartition("_")[0]
 
 
 def leaders(kubectl: Kubectl) -> dict[str, int]:
