@@ -31,32 +31,33 @@ def published() -> dict[Path, str]:
     return {**pages, Path("docs/api/README.md"): index_page(), ARGOCD / "argocd-cm.yaml": argocd_cm()}
 
 
-def main() -> int:
-    """Exit code 1 when --check finds a difference."""
+def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
+    """Writes below `root`, or with --check says what differs (exit code 1)."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="change nothing, fail on a difference")
-    check = parser.parse_args().check
+    check = parser.parse_args(arguments).check
     wanted = published()
-    stale = [
-        str(path)
-        for path, text in wanted.items()
-        if not (ROOT / path).exists() or (ROOT / path).read_text() != text
-    ]
+    stale = [path for path, text in wanted.items() if not _holds(root / path, text)]
     extra = [
-        str(path.relative_to(ROOT))
-        for path in sorted((ROOT / "docs" / "api").glob("*"))
-        if path.relative_to(ROOT) not in wanted
+        path.relative_to(root)
+        for path in sorted((root / "docs" / "api").glob("*"))
+        if path.relative_to(root) not in wanted
     ]
     if check:
         if stale or extra:
-            print(f"Not up to date: {', '.join([*stale, *extra])}; run `make docs`", file=sys.stderr)
+            names = ", ".join(str(path) for path in (*stale, *extra))
+            print(f"Not up to date: {names}; run `make docs`", file=sys.stderr)
         return 1 if stale or extra else 0
-    for path, text in wanted.items():
-        (ROOT / path).parent.mkdir(parents=True, exist_ok=True)
-        (ROOT / path).write_text(text)
-    for name in extra:
-        (ROOT / name).unlink()
+    for path in stale:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text(wanted[path])
+    for path in extra:
+        (root / path).unlink()
     return 0
+
+
+def _holds(path: Path, text: str) -> bool:
+    return path.exists() and path.read_text() == text
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ def fields_table(kind: Kind, part: str) -> str:
             f"`{field.path}`",
             _type(field.schema),
             "required" if field.required else _default(field.schema),
-            _limits(field.schema),
+            limits(field.schema),
             _one_line(field.schema["description"]),
         )
         for field in fields_of(kind, part)
@@ -96,8 +96,8 @@ def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
 
 
 def _rules(schema: Schema) -> list[Schema]:
-    """Of the field itself and of the values of a map."""
-    values = schema.get("additionalProperties")
+    """Of the field itself and of the values of a map or list."""
+    values = schema.get("items") or schema.get("additionalProperties")
     inner = values.get("x-kubernetes-validations", []) if isinstance(values, dict) else []
     own: list[Schema] = schema.get("x-kubernetes-validations", [])
     return [*own, *inner]
@@ -126,10 +126,11 @@ def _default(schema: Schema) -> str:
     return f"`{json.dumps(value, ensure_ascii=False)}`"
 
 
-def _limits(schema: Schema) -> str:
+def limits(schema: Schema) -> str:
+    """Bounds of a value in words, for example `1 to 64`; empty when it has none."""
     parts = [_range(schema, *bounds) for bounds in LIMITS]
     if "items" in schema:
-        parts.append(_prefixed("each ", _limits(schema["items"])))
+        parts.append(_prefixed("each ", limits(schema["items"])))
     if "pattern" in schema:
         parts.append(f"`{schema['pattern']}`")
     return "; ".join(part for part in parts if part)
