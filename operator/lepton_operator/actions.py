@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from lepton_operator.desired.autoscaler import ReplicaRange
 from lepton_operator.facts import Json
 
 
@@ -20,6 +21,8 @@ class Apply:
     """Server-side apply, sent only when the live child does not contain the manifest."""
 
     manifest: Json
+    autoscaled: ReplicaRange | None = None
+    """Set when an autoscaler owns `spec.replicas`: the manifest has none, and the live number outlasts the change."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,8 +24,9 @@ from lepton_operator.api_errors import (
     missing_right,
 )
 from lepton_operator.cache import Cache, controller_of, controller_uid, uid_of
-from lepton_operator.cluster import Writer
+from lepton_operator.cluster import REPLICAS_MANAGER, Writer
 from lepton_operator.contain import difference
+from lepton_operator.desired.autoscaler import hand_over
 from lepton_operator.facts import Json, Key, NameHolder, Refusal
 from lepton_operator.logs import fields
 from lepton_operator.observe import World
@@ -156,16 +157,26 @@ class _Run:
             self._remember(resource, held)
         if held["metadata"].get("deletionTimestamp"):
             raise _Refused("WaitingForDeletion", f"{resource.kind} {name} is being deleted")
-        missing = difference(held, action.manifest)
-        if missing is None:
-            return
-        manifest = self._complete(action.manifest, owned=True, uid=uid_of(held))
         try:
-            answer = await self._cluster.apply(resource, self._key.namespace, manifest, force=True)
+            await self._apply_over(action, resource, name, held)
         except (Conflict, NotFound):
             # Deleted, or deleted and made anew, since it was read: the cache must not say otherwise.
             self._forget(resource, held)
             raise
+
+    async def _apply_over(self, action: Apply, resource: Resource, name: str, held: Json) -> None:
+        """Bring a live child of ours to what is wanted."""
+        loan = hand_over(held, action.autoscaled) if action.autoscaled is not None else None
+        if loan is not None:
+            held = await self._cluster.apply(
+                resource, self._key.namespace, loan, force=True, manager=REPLICAS_MANAGER
+            )
+            self._wrote(resource, name, "apply", held, missing="spec.replicas")
+        missing = difference(held, action.manifest)
+        if missing is None:
+            return
+        manifest = self._complete(action.manifest, owned=True, uid=uid_of(held))
+        answer = await self._cluster.apply(resource, self._key.namespace, manifest, force=True)
         self._wrote(resource, name, "apply", answer, action.manifest, missing)
 
     # -- delete --------------------------------------------------------------------------------------
@@ -289,7 +300,10 @@ def action_is_open(world: World, key: Key, action: Action) -> bool:
         return held is not None and uid_of(held) == action.uid and "deletionTimestamp" not in held["metadata"]
     if held is None:
         return True
-    return isinstance(action, Apply) and difference(held, action.manifest) is not None
+    if not isinstance(action, Apply):
+        return False
+    lent = action.autoscaled is not None and hand_over(held, action.autoscaled) is not None
+    return lent or difference(held, action.manifest) is not None
 
 
 def name_holder(live: Json) -> NameHolder:

@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 config: Any = untyped_config
 
 FIELD_MANAGER = "lepton"
+REPLICAS_MANAGER = "lepton-replicas"
+"""Holds `spec.replicas` from when we stop applying it until the autoscaler first changes it."""
 READ_SECONDS = 15.0
 WRITE_SECONDS = 15.0
 LIST_SECONDS = 60.0
@@ -56,8 +58,16 @@ class Writer(Protocol):
     async def create(self, resource: Resource, namespace: str, manifest: Json) -> Json:
         """POST."""
 
-    async def apply(self, resource: Resource, namespace: str, manifest: Json, *, force: bool) -> Json:
-        """Server-side apply under our field manager."""
+    async def apply(
+        self,
+        resource: Resource,
+        namespace: str,
+        manifest: Json,
+        *,
+        force: bool,
+        manager: str = FIELD_MANAGER,
+    ) -> Json:
+        """Server-side apply under a field manager of ours."""
 
     async def patch_status(self, resource: Resource, namespace: str, name: str, patch: Json) -> Json:
         """Merge patch of the status subresource."""
@@ -166,13 +176,21 @@ class Cluster:
             seconds=WRITE_SECONDS,
         )
 
-    async def apply(self, resource: Resource, namespace: str, manifest: Json, *, force: bool) -> Json:
-        """Server-side apply under our field manager."""
+    async def apply(
+        self,
+        resource: Resource,
+        namespace: str,
+        manifest: Json,
+        *,
+        force: bool,
+        manager: str = FIELD_MANAGER,
+    ) -> Json:
+        """Server-side apply under a field manager of ours."""
         return await self._call(
             "PATCH",
             resource.path(namespace, manifest["metadata"]["name"]),
             resource=resource.qualified,
-            query={"fieldManager": FIELD_MANAGER, "force": "true" if force else "false"},
+            query={"fieldManager": manager, "force": "true" if force else "false"},
             body=manifest,
             content_type=APPLY_PATCH,
             seconds=WRITE_SECONDS,

@@ -42,11 +42,12 @@ POD = Resource("Pod", "", "v1", "pods")
 DEPLOYMENT = Resource("Deployment", "apps", "v1", "deployments")
 SERVICE = Resource("Service", "", "v1", "services")
 DISRUPTION_BUDGET = Resource("PodDisruptionBudget", "policy", "v1", "poddisruptionbudgets")
+AUTOSCALER = Resource("HorizontalPodAutoscaler", "autoscaling", "v2", "horizontalpodautoscalers")
 CLAIM = Resource("PersistentVolumeClaim", "", "v1", "persistentvolumeclaims")
 EVENT = Resource("Event", "", "v1", "events")
 LEASE = Resource("Lease", "coordination.k8s.io", "v1", "leases")
 
-OWNED_RESOURCES = (JOB, DEPLOYMENT, SERVICE, DISRUPTION_BUDGET)
+OWNED_RESOURCES = (JOB, DEPLOYMENT, SERVICE, DISRUPTION_BUDGET, AUTOSCALER)
 """Children with the Lepton object as controlling owner; their pods are watched beside them."""
 
 RESOURCE_BY_KIND = {

@@ -25,6 +25,8 @@ def with_defaults(schema: Schema, value: Any) -> Any:
                 value[name] = deepcopy(child["default"])
             if name in value:
                 value[name] = with_defaults(child, value[name])
+    if isinstance(value, list):
+        value = [with_defaults(schema["items"], item) for item in value]
     return value
 
 
@@ -51,6 +53,8 @@ def problems(schema: Schema, value: Any, path: str = "") -> list[str]:
     if isinstance(value, dict):
         found += [f"{path}.{name}: required" for name in schema.get("required", ()) if name not in value]
         for name, item in value.items():
+            if schema.get("x-kubernetes-preserve-unknown-fields"):
+                break
             child = schema.get("properties", {}).get(name) or schema.get("additionalProperties")
             found += problems(child, item, f"{path}.{name}") if child else [f"{path}.{name}: unknown"]
     return found

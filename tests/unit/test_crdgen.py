@@ -67,8 +67,17 @@ def test_schemas_are_structural(kind: Kind) -> None:
         if "anyOf" in node:
             assert node["x-kubernetes-int-or-string"] is True, path
         if node.get("type") == "object" and path not in ("", ".metadata"):
-            assert ("properties" in node) != ("additionalProperties" in node), path
+            forms = {"properties", "additionalProperties", "x-kubernetes-preserve-unknown-fields"}
+            assert len(forms & set(node)) == 1, path
         assert node.get("additionalProperties") is not False, path
+
+
+@kinds
+def test_only_affinity_is_open(kind: Kind) -> None:
+    open_nodes = [
+        path for path, node in nodes(root_schema(kind)) if "x-kubernetes-preserve-unknown-fields" in node
+    ]
+    assert open_nodes == [".spec.podTemplate.affinity"]
 
 
 @kinds

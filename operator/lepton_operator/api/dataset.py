@@ -6,6 +6,7 @@ from pydantic import Field
 
 from lepton_operator.api.common import Resources, StartupDeadline, Status, Storage
 from lepton_operator.api.kind import AGE, Column, Kind, condition_column
+from lepton_operator.api.pod_template import PodTemplate
 from lepton_workloads.contract.base import Record
 from lepton_workloads.contract.data import Normalization, Picture, Split
 from lepton_workloads.contract.tasks import PvcFolder
@@ -69,6 +70,9 @@ class DatasetSpec(Record):
     storage: Annotated[Storage, Field(description="Where the prepared copy is kept.")] = Storage()
     resources: Annotated[Resources, Field(description="Resources of each preparing pod.")] = Resources(
         requests={"cpu": "200m", "memory": "256Mi"}
+    )
+    pod_template: Annotated[PodTemplate, Field(description="Additions to the preparing pods.")] = (
+        PodTemplate()
     )
     startup_deadline_seconds: StartupDeadline = 600
     active_deadline_seconds: Annotated[

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from lepton_operator.api.common import Name, Resources, StartupDeadline, Status
 from lepton_operator.api.kind import AGE, Column, Kind, condition_column
+from lepton_operator.api.pod_template import PodTemplate
 from lepton_workloads.contract.base import Record
 
 
@@ -69,17 +70,84 @@ class ModelSource(Record):
     )
 
 
+class Autoscaling(Record):
+    """Pods by load. Scale to zero by load is not there: `replicas: 0` stops serving."""
+
+    min_replicas: Annotated[
+        int, Field(ge=0, le=1000, description="Fewest pods, at least 1; to stop serving write replicas: 0.")
+    ] = 1
+    max_replicas: Annotated[int, Field(ge=1, le=1000, description="Most pods.")]
+    target_cpu_utilization_percentage: Annotated[
+        int,
+        Field(
+            alias="targetCPUUtilizationPercentage",
+            ge=1,
+            le=1000,
+            description="Mean CPU use of the pods that is aimed at, in percent of resources.requests.cpu.",
+        ),
+    ] = 80
+    scale_down_stabilization_seconds: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=3600,
+            description="How long less load must last before pods are taken away, in seconds.",
+        ),
+    ] = 300
+
+    cel_rules = (
+        (
+            "self.minReplicas >= 1",
+            "autoscaling does not scale to zero: write minReplicas: 1 or more, or, to stop serving, replicas: 0 "
+            "instead of autoscaling",
+        ),
+        (
+            "self.maxReplicas >= self.minReplicas",
+            "autoscaling.maxReplicas must be at least minReplicas, for example minReplicas: 2 with maxReplicas: 10",
+        ),
+    )
+
+
 class ModelSpec(Record):
     """The wanted service. A change of the version rolls out without a gap."""
 
     source: Annotated[ModelSource, Field(description="Where the version comes from.")]
     replicas: Annotated[
-        int, Field(ge=0, le=1000, description="Pods that answer; 0 stops serving and keeps the rest.")
-    ] = 1
+        int | None,
+        Field(
+            ge=0,
+            le=1000,
+            description="Pods that answer, 1 unless it or autoscaling is set; 0 stops serving and keeps the rest.",
+        ),
+    ] = None
+    autoscaling: Annotated[
+        Autoscaling | None, Field(description="Pods by CPU load, instead of replicas; needs metrics-server.")
+    ] = None
     resources: Annotated[Resources, Field(description="Resources of each server.")] = Resources(
         requests={"cpu": "100m", "memory": "128Mi"}
     )
+    pod_template: Annotated[PodTemplate, Field(description="Additions to the servers' pods.")] = PodTemplate()
     startup_deadline_seconds: StartupDeadline = 600
+
+    cel_rules = (
+        (
+            "!has(self.replicas) || !has(self.autoscaling)",
+            "replicas and autoscaling exclude each other: remove one of them (with autoscaling, kubectl scale is "
+            "refused, too: change minReplicas and maxReplicas)",
+        ),
+        (
+            "!has(self.autoscaling) || has(self.resources.requests) && 'cpu' in self.resources.requests"
+            " || has(self.resources.limits) && 'cpu' in self.resources.limits",
+            "autoscaling goes by the share of the requested CPU: set resources.requests.cpu, for example 100m",
+        ),
+    )
+
+    @property
+    def fewest_replicas(self) -> int:
+        """The number of pods, or with autoscaling the smallest."""
+        if self.autoscaling is not None:
+            return self.autoscaling.min_replicas
+        return 1 if self.replicas is None else self.replicas
 
 
 class ModelArtifact(Record):

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from lepton_operator.api.common import Name, Resources, StartupDeadline, Status, Storage
 from lepton_operator.api.kind import AGE, Column, Kind, condition_column
+from lepton_operator.api.pod_template import PodTemplate
 from lepton_workloads.contract.base import Record
 from lepton_workloads.contract.network import Cnn, Training
 
@@ -33,6 +34,7 @@ class TrainingJobSpec(Record):
     resources: Annotated[Resources, Field(description="Resources of each worker.")] = Resources(
         requests={"cpu": "400m", "memory": "1Gi"}
     )
+    pod_template: Annotated[PodTemplate, Field(description="Additions to the workers' pods.")] = PodTemplate()
     backoff_limit: Annotated[
         int, Field(ge=0, le=100, description="Failed attempts before giving up; disruptions don't count.")
     ] = 3

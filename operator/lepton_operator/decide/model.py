@@ -10,6 +10,7 @@ from lepton_operator.conditions import AVAILABLE, READY, Extra, State, Verdict, 
 from lepton_operator.context import Context
 from lepton_operator.decide.common import Draft, finish, invalid_spec, waiting
 from lepton_operator.decide.version import Target, find_target
+from lepton_operator.desired.autoscaler import ReplicaRange, autoscaler
 from lepton_operator.desired.owner import NAME_LABEL, UID_LABEL, VERSION_LABEL, Owner
 from lepton_operator.desired.serving import (
     TEMPLATE_ANNOTATION,
@@ -65,23 +66,48 @@ def decide(observed: Observed, context: Context, now: float) -> Plan:
     target = find_target(spec, before, observed.training_job, obj)
     wanted = deployment(owner, spec, target.artifact, target.version, context) if target.artifact else None
     rollout = _rollout(observed, owner, wanted)
+    replicas = _replicas(observed, owner, spec)
     draft = Draft(
-        target.waiting or _verdict(observed, owner, spec, target, rollout),
-        _fields(owner, spec, target, rollout),
+        target.waiting or _verdict(observed, owner, replicas, target, rollout),
+        _fields(owner, replicas, target, rollout),
         moved_on=_moved_on(obj, target, rollout),
     )
     if wanted is not None:
-        draft.actions = [Apply(wanted), Apply(service(owner)), *_budget(observed, owner, spec)]
+        draft.actions = [
+            *_scaled(observed, owner, spec, wanted),
+            Apply(service(owner)),
+            *_budget(observed, owner, spec),
+        ]
     wanted_only = not target.waiting and rollout.current and rollout.updated >= rollout.replicas
-    draft.extras = (
-        _available(rollout, wanted_only, at_zero=spec.replicas == 0 and target.artifact is not None),
-    )
+    draft.extras = (_available(rollout, wanted_only, at_zero=replicas == 0 and target.artifact is not None),)
     return finish(obj, READY, draft, spec.startup_deadline_seconds, now)
+
+
+def _scaled(observed: Observed, owner: Owner, spec: ModelSpec, wanted: Json) -> list[Action]:
+    """The Deployment and, if wanted, its autoscaler, so that there is only ever one who scales."""
+    scaling = spec.autoscaling
+    if scaling is not None:
+        allowed = ReplicaRange(scaling.min_replicas, scaling.max_replicas)
+        return [Apply(wanted, allowed), Apply(autoscaler(owner, scaling))]
+    held = observed.children.get(("HorizontalPodAutoscaler", owner.name))
+    gone: list[Action] = (
+        [Delete("HorizontalPodAutoscaler", owner.name, held["metadata"]["uid"])] if held else []
+    )
+    return [*gone, Apply(wanted)]
+
+
+def _replicas(observed: Observed, owner: Owner, spec: ModelSpec) -> int:
+    """How many pods there should be now: as the spec says, or as the autoscaler said last."""
+    live = observed.children.get(("Deployment", owner.name))
+    if spec.autoscaling is None or live is None:
+        return spec.fewest_replicas
+    allowed = ReplicaRange(spec.autoscaling.min_replicas, spec.autoscaling.max_replicas)
+    return allowed.nearest(live["spec"].get("replicas", 1))
 
 
 def _budget(observed: Observed, owner: Owner, spec: ModelSpec) -> list[Action]:
     """A budget from two replicas on; with one it would block every drain."""
-    if spec.replicas >= 2:
+    if spec.fewest_replicas >= 2:
         return [Apply(disruption_budget(owner))]
     budget = observed.children.get(("PodDisruptionBudget", owner.name))
     return [Delete("PodDisruptionBudget", owner.name, budget["metadata"]["uid"])] if budget else []
@@ -98,7 +124,7 @@ def _rollout(observed: Observed, owner: Owner, wanted: Json | None) -> Rollout:
         current = (
             current
             and live["metadata"].get("annotations", {}).get(TEMPLATE_ANNOTATION) == template
-            and live["spec"].get("replicas") == wanted["spec"]["replicas"]
+            and wanted["spec"].get("replicas") in (None, live["spec"].get("replicas"))
         )
     return Rollout(
         True,
@@ -110,20 +136,19 @@ def _rollout(observed: Observed, owner: Owner, wanted: Json | None) -> Rollout:
     )
 
 
-def _verdict(observed: Observed, owner: Owner, spec: ModelSpec, target: Target, rollout: Rollout) -> Verdict:
+def _verdict(observed: Observed, owner: Owner, replicas: int, target: Target, rollout: Rollout) -> Verdict:
     if fault := refusal_fault(observed.refusals):
         return waiting(fault)
-    all_updated = rollout.current and rollout.updated == rollout.replicas == spec.replicas
-    if all_updated and rollout.ready == rollout.available == spec.replicas:
-        if spec.replicas == 0:
+    all_updated = rollout.current and rollout.updated == rollout.replicas == replicas
+    if all_updated and rollout.ready == rollout.available == replicas:
+        if replicas == 0:
             return Verdict(State.DONE, "ScaledToZero", f"version {target.version} is scaled to 0 replicas")
-        text = f"version {target.version} answers on all {spec.replicas} replicas"
+        text = f"version {target.version} answers on all {replicas} replicas"
         return Verdict(State.DONE, "Serving", text)
     if rollout.found and (fault := _fault(observed, owner, target)):
         return waiting(fault)
     text = (
-        f"version {target.version}: {rollout.updated} of {spec.replicas} replicas updated, "
-        f"{rollout.ready} ready"
+        f"version {target.version}: {rollout.updated} of {replicas} replicas updated, {rollout.ready} ready"
     )
     return Verdict(State.STARTING, "RollingOut", text)
 
@@ -166,8 +191,8 @@ def _available(rollout: Rollout, wanted: bool, at_zero: bool = False) -> Extra:
     return Extra(AVAILABLE, False, "NoPodReady", "no pod answers")
 
 
-def _fields(owner: Owner, spec: ModelSpec, target: Target, rollout: Rollout) -> dict[str, object]:
-    fields: dict[str, object] = {"replicasReady": f"{rollout.ready}/{spec.replicas}"}
+def _fields(owner: Owner, replicas: int, target: Target, rollout: Rollout) -> dict[str, object]:
+    fields: dict[str, object] = {"replicasReady": f"{rollout.ready}/{replicas}"}
     if target.artifact is not None:
         fields |= {
             "version": target.version,

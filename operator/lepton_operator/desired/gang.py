@@ -3,7 +3,7 @@
 from lepton_operator.api.training_job import TrainingJobSpec
 from lepton_operator.context import Context
 from lepton_operator.desired.owner import ATTEMPT_LABEL, Owner
-from lepton_operator.desired.pod import Manifest, claim_volume, container, mount, pod_spec
+from lepton_operator.desired.pod import Manifest, claim_volume, container, mount, pod_spec, with_additions
 from lepton_workloads.contract.tasks import (
     CHECKPOINTS_DIR,
     DATASET_DIR,
@@ -58,6 +58,7 @@ def attempt_job(
     metadata = owner.metadata(name, COMPONENT)
     metadata["labels"] = labels
     metadata["annotations"] = {DATASET_ANNOTATION: dataset_key, CLAIM_ANNOTATION: data_claim}
+    template = {"metadata": {"labels": labels}, "spec": pod | {"subdomain": gang_name(owner)}}
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -67,7 +68,7 @@ def attempt_job(
             "completions": spec.workers,
             "parallelism": spec.workers,
             "backoffLimit": 0,
-            "template": {"metadata": {"labels": labels}, "spec": pod | {"subdomain": gang_name(owner)}},
+            "template": with_additions(template, spec.pod_template),
         },
     }
 

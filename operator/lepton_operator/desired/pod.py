@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from lepton_operator.api.common import Resources
+from lepton_operator.api.pod_template import PodTemplate
 from lepton_operator.context import Context
 from lepton_operator.desired.quantity import canonical_resources, threads
 from lepton_workloads.contract.base import Record
@@ -99,3 +100,50 @@ def mount(volume: str, path: Any, sub_path: str | None = None, read_only: bool =
     if read_only:
         out["readOnly"] = True
     return out
+
+
+def with_additions(template: Manifest, additions: PodTemplate) -> Manifest:
+    """A pod template with the user's additions, in the API server's form; where both speak, Lepton's own wins."""
+    given = additions.to_json_dict()
+    metadata = dict(template["metadata"])
+    for part in ("labels", "annotations"):
+        if given.get(part):
+            metadata[part] = given[part] | metadata.get(part, {})
+    placement = {
+        "nodeSelector": given.get("nodeSelector"),
+        "tolerations": _without_empty(given.get("tolerations")),
+        "affinity": _without_nulls(given.get("affinity")),
+        "priorityClassName": given.get("priorityClassName"),
+        "runtimeClassName": given.get("runtimeClassName"),
+        "schedulerName": given.get("schedulerName"),
+        "imagePullSecrets": given.get("imagePullSecrets"),
+    }
+    spec = {name: value for name, value in placement.items() if value} | template["spec"]
+    for part in ("initContainers", "containers"):
+        if part in spec:
+            spec[part] = [_with_environment(one, given) for one in spec[part]]
+    return template | {"metadata": metadata, "spec": spec}
+
+
+def _with_environment(container: Manifest, given: Manifest) -> Manifest:
+    """Lepton's variables come first, so that `$(NAME)` in one of them can't mean a user's."""
+    own = {row["name"] for row in container["env"]}
+    added = [row for row in _without_empty(given.get("env")) if row["name"] not in own]
+    out = container | {"env": [*container["env"], *added]}
+    if sources := _without_empty(given.get("envFrom")):
+        out["envFrom"] = sources
+    return out
+
+
+def _without_empty(rows: Sequence[Manifest] | None) -> list[Manifest]:
+    """The API server keeps no empty texts in these rows."""
+    return [{name: value for name, value in row.items() if value != ""} for row in rows or ()]
+
+
+def _without_nulls(value: Any) -> Any:
+    """The one part that is open in the schema may hold nulls, which say nothing."""
+    if isinstance(value, dict):
+        return {name: _without_nulls(held) for name, held in value.items() if held is not None}
+    if isinstance(value, list):
+        return [_without_nulls(held) for held in value]
+    return value

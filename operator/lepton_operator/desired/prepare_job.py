@@ -7,7 +7,7 @@ from typing import Any
 from lepton_operator.api.dataset import DatasetSpec
 from lepton_operator.context import Context
 from lepton_operator.desired.owner import Owner
-from lepton_operator.desired.pod import Manifest, claim_volume, container, mount, pod_spec
+from lepton_operator.desired.pod import Manifest, claim_volume, container, mount, pod_spec, with_additions
 from lepton_workloads.contract.base import Record
 from lepton_workloads.contract.outcome import EXIT_TERMINAL
 from lepton_workloads.contract.tasks import DATASETS_DIR, REPORT_PORT, SOURCE_DIR, PrepareTask
@@ -25,8 +25,8 @@ def _hash(record: Record, exclude: set[str], digits: int) -> str:
 
 def content_hash(spec: DatasetSpec) -> str:
     """Of what decides the prepared bytes and their place; equal hash, nothing to do."""
-    how = {"parallelism", "resources", "startup_deadline_seconds", "active_deadline_seconds", "backoff_limit"}
-    return _hash(spec, how, 16)
+    deadlines = {"startup_deadline_seconds", "active_deadline_seconds"}
+    return _hash(spec, {"parallelism", "resources", "pod_template", "backoff_limit", *deadlines}, 16)
 
 
 def job_name(owner: Owner, spec: DatasetSpec) -> str:
@@ -37,7 +37,7 @@ def job_name(owner: Owner, spec: DatasetSpec) -> str:
 def prepare_job(owner: Owner, spec: DatasetSpec, context: Context) -> Manifest:
     """batch/v1 Job: `parallelism` indexes, wrong data ends it at once, disruptions don't count."""
     name = job_name(owner, spec)
-    labels = owner.labels(COMPONENT)
+    template = {"metadata": {"labels": owner.labels(COMPONENT)}, "spec": _pod(owner, spec, name, context)}
     job: Manifest = {
         "completionMode": "Indexed",
         "completions": spec.parallelism,
@@ -52,7 +52,7 @@ def prepare_job(owner: Owner, spec: DatasetSpec, context: Context) -> Manifest:
                 },
             ]
         },
-        "template": {"metadata": {"labels": labels}, "spec": _pod(owner, spec, name, context)},
+        "template": with_additions(template, spec.pod_template),
     }
     if spec.active_deadline_seconds is not None:
         job["activeDeadlineSeconds"] = spec.active_deadline_seconds

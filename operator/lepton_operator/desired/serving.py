@@ -5,11 +5,11 @@ import json
 
 from lepton_operator.api.model import ModelArtifact, ModelSpec
 from lepton_operator.context import Context
+from lepton_operator.desired.autoscaler import BY_AUTOSCALER, BY_SPEC, COMPONENT, REPLICAS_ANNOTATION
 from lepton_operator.desired.owner import VERSION_LABEL, Owner
-from lepton_operator.desired.pod import Manifest, claim_volume, container, mount, pod_spec
+from lepton_operator.desired.pod import Manifest, claim_volume, container, mount, pod_spec, with_additions
 from lepton_workloads.contract.tasks import HTTP_PORT, MODEL_DIR, SOURCE_DIR, FetchTask, ServeTask
 
-COMPONENT = "model"
 TEMPLATE_ANNOTATION = "lepton.ai/template"
 """Hash of what was applied: tells whether the live Deployment is the wanted one."""
 MODEL_SIZE_LIMIT = "4Gi"
@@ -33,14 +33,19 @@ def deployment(
         },
         "spec": _pod(owner, spec, artifact, version, context),
     }
+    template = with_additions(template, spec.pod_template)
     metadata = owner.metadata(owner.name, COMPONENT)
-    metadata["annotations"] = {TEMPLATE_ANNOTATION: template_hash(template)}
+    fixed = {"replicas": spec.fewest_replicas} if spec.autoscaling is None else {}
+    metadata["annotations"] = {
+        TEMPLATE_ANNOTATION: template_hash(template),
+        REPLICAS_ANNOTATION: BY_SPEC if fixed else BY_AUTOSCALER,
+    }
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
         "metadata": metadata,
         "spec": {
-            "replicas": spec.replicas,
+            **fixed,
             "revisionHistoryLimit": 2,
             "progressDeadlineSeconds": max(600, spec.startup_deadline_seconds),
             "selector": {"matchLabels": owner.selector()},

@@ -25,11 +25,26 @@ LEAST = {
     "LeptonTrainingJob": {"dataset": {"name": "digits"}},
     "LeptonModel": {"source": {"trainingJob": {"name": "cnn"}}},
 }
+SECRET_KEY = {"name": "s", "key": "k"}
 MORE = [
     ("LeptonDataset", {"source": {"pvc": {"claimName": "photos"}}, "image": {"channels": 1}}),
     ("LeptonDataset", {"source": {"pvc": {"claimName": "photos", "path": "a/b"}}, "split": {"seed": 1}}),
     ("LeptonTrainingJob", {"dataset": {"name": "a"}, "network": {"dense": []}, "activeDeadlineSeconds": 60}),
     ("LeptonTrainingJob", {"dataset": {"name": "a"}, "resources": {"limits": {"cpu": 2, "memory": "1Gi"}}}),
+    (
+        "LeptonTrainingJob",
+        {
+            "dataset": {"name": "a"},
+            "podTemplate": {
+                "labels": {"team": "vision"},
+                "affinity": {"nodeAffinity": {"anything": [1, {"goes": None}]}},
+                "tolerations": [{"key": "gpu", "operator": "Exists"}],
+                "env": [{"name": "A", "value": ""}, {"name": "B", "valueFrom": {"secretKeyRef": SECRET_KEY}}],
+                "envFrom": [{"configMapRef": {"name": "c"}, "prefix": "P_"}],
+            },
+        },
+    ),
+    ("LeptonModel", {"source": {"uri": "pvc://a/b"}, "autoscaling": {"maxReplicas": 3}}),
     ("LeptonModel", {"source": {"uri": "https://example.org/a.tar.gz", "sha256": "a" * 64}, "replicas": 0}),
 ]
 
@@ -83,6 +98,11 @@ REFUSED = [
     ("LeptonModel", {"source": {"trainingJob": {"name": "a"}}, "replicas": -1}),
     ("LeptonModel", {"source": {"trainingJob": {"name": "a"}}, "replicas": 1001}),
     ("LeptonModel", {"source": {"trainingJob": {"name": "a"}}, "startupDeadlineSeconds": 0}),
+    ("LeptonModel", {"source": {"trainingJob": {"name": "a"}}, "autoscaling": {}}),
+    ("LeptonModel", {"source": {"uri": "pvc://a"}, "podTemplate": {"serviceAccountName": "admin"}}),
+    ("LeptonModel", {"source": {"uri": "pvc://a"}, "podTemplate": {"labels": {"a": "b" * 64}}}),
+    ("LeptonModel", {"source": {"uri": "pvc://a"}, "podTemplate": {"env": [{"value": "1"}]}}),
+    ("LeptonModel", {"source": {"uri": "pvc://a"}, "podTemplate": {"tolerations": [{"effect": "No"}]}}),
 ]
 
 

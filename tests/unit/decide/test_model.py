@@ -63,7 +63,7 @@ def serving(**spec: Any) -> tuple[Observed, Plan]:
     """A model that is up, as seen after its status was written."""
     obj = model(**spec)
     job = succeeded_job()
-    count = obj["spec"]["replicas"]
+    count = spec.get("replicas", 1)
     deployment = live(decide(observe(obj, training_job=job)), count, count, count)
     world = observe(obj, deployment, training_job=job)
     plan = decide(world)

@@ -252,6 +252,7 @@ BYTES_CHANGE = [
 HOW_CHANGES = [
     {"parallelism": 2},
     {"resources": {"limits": {"memory": "1Gi"}}},
+    {"podTemplate": {"nodeSelector": {"disk": "fast"}}},
     {"activeDeadlineSeconds": 9},
     {"backoffLimit": 9},
 ]

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from lepton_operator.api_errors import AlreadyExists, ApiError, Conflict, NotFound
+from lepton_operator.cluster import FIELD_MANAGER
 from lepton_operator.contain import difference
 from lepton_operator.resources import Resource
 
@@ -66,9 +67,12 @@ class FakeCluster:
         self.objects[resource.kind, namespace, name] = obj
         return self._bump(obj)
 
-    async def apply(self, resource: Resource, namespace: str, manifest: Any, *, force: bool) -> Object:
+    async def apply(
+        self, resource: Resource, namespace: str, manifest: Any, *, force: bool, manager: str = FIELD_MANAGER
+    ) -> Object:
         name = manifest["metadata"]["name"]
-        self._enter("apply" if force else "apply-new", resource, name)
+        verb = "apply" if force else "apply-new"
+        self._enter(verb if manager == FIELD_MANAGER else f"{verb} as {manager}", resource, name)
         wanted_uid = manifest["metadata"].get("uid")
         live = self.objects.get((resource.kind, namespace, name))
         if wanted_uid is not None and (live is None or live["metadata"]["uid"] != wanted_uid):
