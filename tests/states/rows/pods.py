@@ -33,6 +33,7 @@ class PodSituation:
 
 
 CREATING: dict[str, Any] = {"phase": "Pending", "containers": [waits("ContainerCreating")]}
+IMAGE = "registry.example/server:2"
 UNBOUND = "0/2 nodes are available: pod has unbound immediate PersistentVolumeClaims."
 NO_CLAIM = '0/2 nodes are available: persistentvolumeclaim "lepton-store" not found.'
 GPU = "0/2 nodes are available: 2 Insufficient nvidia.com/gpu."
@@ -45,13 +46,21 @@ def pending(*containers: Obj, **parts: Any) -> Obj:
 
 
 BEFORE_START = (
-    PodSituation("an image can't be pulled", "ImagePullFailed", pending(waits("ErrImagePull", "not found"))),
+    PodSituation(
+        "an image can't be pulled",
+        "ImagePullFailed",
+        pending(waits("ErrImagePull", "not found", image=IMAGE)),
+    ),
     PodSituation(
         "an image can't be pulled, and the kubelet waits before it tries again",
         "ImagePullFailed",
-        pending(waits("ImagePullBackOff", "Back-off pulling image")),
+        pending(waits("ImagePullBackOff", "Back-off pulling image", image=IMAGE)),
     ),
-    PodSituation("the name of an image is none", "ImagePullFailed", pending(waits("InvalidImageName"))),
+    PodSituation(
+        "the name of an image is none",
+        "ImagePullFailed",
+        pending(waits("InvalidImageName", image="Server:latest")),
+    ),
     PodSituation("no node fits a pod", "Unschedulable", pending(conditions=[unschedulable()])),
     PodSituation(
         "no node has the GPU that a pod asks for", "Unschedulable", pending(conditions=[unschedulable(GPU)])
@@ -98,7 +107,9 @@ DISRUPTED = (
     ),
     PodSituation("a pod is drained or preempted", "Evicted", {"conditions": [disrupted()]}),
     PodSituation(
-        "the node of a pod is lost", "NodeLost", {"conditions": [disrupted("DeletionByTaintManager")]}
+        "the node of a pod is lost",
+        "NodeLost",
+        {"conditions": [disrupted("DeletionByTaintManager")], "spec": {"nodeName": "node-2"}},
     ),
 )
 """Its surroundings end the pod."""

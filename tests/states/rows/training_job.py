@@ -82,10 +82,10 @@ def before(spec: Obj | None = None, status: Obj | None = None, **facts: Any) -> 
     return observe(obj | {"status": obj["status"] | (status or {})}, **facts)
 
 
-def failed(container: Obj, spec: Obj | None = None, **parts: Any) -> Observed:
+def failed(container: Obj, wanted: Obj | None = None, **parts: Any) -> Observed:
     """The attempt has failed with its pod."""
     one = {"phase": "Failed", "containers": [container], **parts}
-    return world("FailureTarget", "Failed", pods=(one,), spec=spec)
+    return world("FailureTarget", "Failed", pods=(one,), spec=wanted)
 
 
 def succeeded() -> Observed:
@@ -105,9 +105,9 @@ def with_status(facts: Observed, **status: Any) -> Observed:
     return replace(facts, object={**obj, "status": {**obj["status"], **status}})
 
 
-def unready(stalled: bool, reason: str) -> Obj:
+def unready(stalled: bool, reason: str, message: str = "") -> Obj:
     """A dataset that isn't Ready."""
-    rows = [condition("Ready", "False", reason), condition("Stalled", str(stalled))]
+    rows = [condition("Ready", "False", reason, message), condition("Stalled", str(stalled))]
     return dataset() | {"status": {"observedGeneration": 1, "conditions": rows}}
 
 
@@ -115,6 +115,7 @@ def outdated_dataset() -> Obj:
     """A dataset that is Ready for the spec before its last change."""
     data = ready_dataset()
     data["metadata"]["generation"] = 2
+    data["status"]["conditions"][0] |= {"reason": "Prepared"}
     return data
 
 
@@ -188,7 +189,7 @@ ROWS = (
     Row("its dataset is being prepared", GOING, "DatasetNotReady",
         before(dataset=unready(False, "Preparing"))),
     Row("its dataset is stalled", WAITING, "DatasetNotReady",
-        before(dataset=unready(True, "InvalidData"))),
+        before(dataset=unready(True, "InvalidData", "30 of 100 files can't be read"))),
     Row("its dataset was changed and is prepared anew", GOING, "DatasetNotReady",
         before(dataset=outdated_dataset())),
     Row("the pictures are too small for the network", STALLED, "InvalidSpec",
