@@ -22,29 +22,30 @@ def main() -> int:
         "--only", choices=sorted(MEASURES), action="append", help="a measure; all usual ones by default"
     )
     chosen = parser.parse_args().only or [name for name, measure in MEASURES.items() if measure.by_default]
-    figures = asyncio.run(_take({name: MEASURES[name] for name in chosen}))
-    ranges = load_ranges()
-    print(f"\n{table(figures, ranges)}\n")
-    _keep(figures)
+    figures: list[Figure] = []
+    try:
+        asyncio.run(_take({name: MEASURES[name] for name in chosen}, figures))
+    finally:
+        ranges = load_ranges()
+        print(f"\n{table(figures, ranges)}\n", flush=True)
+        _keep(figures)
     problems = outside(figures, ranges)
     for problem in problems:
         print(f"Outside: {problem}", file=sys.stderr)
     return 1 if problems else 0
 
 
-async def _take(measures: dict[str, Measure]) -> list[Figure]:
-    figures: list[Figure] = []
+async def _take(measures: dict[str, Measure], figures: list[Figure]) -> None:
+    """Adds each figure as soon as it is known: what follows may fail."""
     async with world.prepared() as ours:
         for name, measure in measures.items():
             started = time.monotonic()
             _say(f"{name}: started")
             async with asyncio.timeout(measure.seconds):
-                taken = await measure.run(ours)
-            for figure in taken:
-                _say(f"{name}: {figure.what}: {figure.shown}")
-            figures += taken
+                async for figure in measure.run(ours):
+                    _say(f"{name}: {figure.what}: {figure.shown}")
+                    figures.append(figure)
             _say(f"{name}: took {time.monotonic() - started:.0f} s")
-    return figures
 
 
 def _keep(figures: list[Figure]) -> None:

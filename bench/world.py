@@ -81,7 +81,7 @@ class World:
         A namespace that is deleted with everything in it takes its time between tries: minutes with many objects.
         """
         for path in (*(objects.path(kind, name) for kind in objects.PLURALS), *objects.child_paths(name)):
-            await self.client.delete(f"{path}?propagationPolicy=Background")
+            await self.client.delete_all(path)
 
         async def gone() -> bool:
             lists = [

@@ -1,13 +1,13 @@
-"""The measures, by the name that `make bench ONLY=...` knows; each gives figures and takes a bounded time."""
+"""The measures, by the name that `make bench ONLY=...` knows; each yields figures as it gets them."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 from bench.figures import Figure
 from bench.measures import faults, kinds, scale, takeover, wave
 from bench.world import World
 
-Run = Callable[[World], Awaitable[list[Figure]]]
+Run = Callable[[World], AsyncIterator[Figure]]
 
 
 @dataclass(frozen=True, slots=True)

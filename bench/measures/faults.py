@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 
 from bench import objects
 from bench.client import Client, Json
@@ -36,7 +36,7 @@ class Sightings:
                 await self._news.wait()
 
 
-async def run(world: World) -> list[Figure]:
+async def run(world: World) -> AsyncIterator[Figure]:
     """One pod after the other, then the rest at once."""
     async with world.namespace("bench-faults") as namespace, world.operator() as operator:
         names = [f"model-{number}" for number in range(2 * COUNT)]
@@ -62,10 +62,12 @@ async def run(world: World) -> list[Figure]:
                 watch.cancel()
             await asyncio.gather(*watches, return_exceptions=True)
         waits = {name: told.times[name] - broken.times[name] for name in names}
-    return [
-        *_figures("single", "one at a time", [waits[name] for name in names[:COUNT]]),
-        *_figures("burst", f"{COUNT} at once", [waits[name] for name in names[COUNT:]]),
-    ]
+    single, burst = ([waits[name] for name in part] for part in (names[:COUNT], names[COUNT:]))
+    for figure in (
+        *_figures("single", "one at a time", single),
+        *_figures("burst", f"{COUNT} at once", burst),
+    ):
+        yield figure
 
 
 def _figures(key: str, how: str, seconds: list[float]) -> list[Figure]:

@@ -1,6 +1,7 @@
 """What one object of each kind costs: writes by verb and resource, and the operator's CPU."""
 
 from collections import Counter
+from collections.abc import AsyncIterator
 
 from bench import objects
 from bench.audit import counted
@@ -22,17 +23,17 @@ BUDGETS = {
 PLAIN = {"LeptonModel": "model", "LeptonDataset": "dataset", "LeptonTrainingJob": "training job"}
 
 
-async def run(world: World) -> list[Figure]:
+async def run(world: World) -> AsyncIterator[Figure]:
     """One of each kind, then a hundred at once."""
-    figures: list[Figure] = []
     async with world.namespace("bench-kinds") as namespace, world.operator() as operator:
         await _create(world, operator, namespace, [objects.dataset("data")])
         for kind in BUDGETS:
             one, _ = await _create(world, operator, namespace, _manifests(kind, "one", 1))
-            figures += _writes_of_one(kind, one)
+            for figure in _writes_of_one(kind, one):
+                yield figure
             many, cpu = await _create(world, operator, namespace, _manifests(kind, "many", MANY))
-            figures += _of_many(kind, many, cpu)
-    return figures
+            for figure in _of_many(kind, many, cpu):
+                yield figure
 
 
 def _manifests(kind: str, prefix: str, count: int) -> list[Json]:

@@ -1,10 +1,11 @@
 """A thousand and ten thousand models: time, CPU per object, memory, restart, silence."""
 
 import asyncio
+from collections.abc import AsyncIterator
 
 from bench.audit import Write, counted
 from bench.figures import Figure
-from bench.measures.wave import BUDGET_RATIO, Wave, make_by_hand, make_models
+from bench.measures.wave import figures_of, make_by_hand, make_models
 from bench.process import OperatorProcess, total
 from bench.world import World
 
@@ -13,7 +14,7 @@ RESYNC_SECONDS = 60
 """Every object is visited again this often while the cluster is quiet: a stricter test than the default."""
 
 
-async def thousand(world: World) -> list[Figure]:
+async def thousand(world: World) -> AsyncIterator[Figure]:
     """1,000 models against by hand; then, with them there, memory, a restart and five quiet minutes."""
     count = 1000
     async with world.namespace("bench-thousand-hand") as namespace:
@@ -21,49 +22,28 @@ async def thousand(world: World) -> list[Figure]:
     async with world.namespace("bench-thousand") as namespace:
         async with world.operator() as operator:
             wave = await make_models(world, operator, namespace, count)
-            figures = [
-                Figure(
-                    "thousand.by-hand",
-                    f"{count:,} models' children made by hand until available",
-                    by_hand,
-                    "s",
-                ),
-                *_of_wave("thousand", wave),
-                Figure(
-                    "thousand.ratio",
-                    f"{count:,} models against by hand",
-                    wave.seconds / by_hand,
-                    "x",
-                    BUDGET_RATIO,
-                ),
-                *_memory("thousand", operator, count, "<= 150 MiB"),
-            ]
-        figures += await _restart(world, "thousand", count)
-        figures += await _quiet(world, count)
-    return figures
+            for figure in figures_of("thousand", wave, by_hand):
+                yield figure
+            for figure in _memory("thousand", operator, count, "<= 150 MiB"):
+                yield figure
+        for figure in await _restart(world, "thousand", count):
+            yield figure
+        for figure in await _quiet(world, count):
+            yield figure
 
 
-async def ten_thousand(world: World) -> list[Figure]:
+async def ten_thousand(world: World) -> AsyncIterator[Figure]:
     """10,000 models: CPU per object and memory, and a restart with them there."""
     count = 10_000
     async with world.namespace("bench-ten-thousand") as namespace:
         async with world.operator() as operator:
             wave = await make_models(world, operator, namespace, count, deadline=2400)
-            figures = [
-                *_of_wave("ten-thousand", wave),
-                *_memory("ten-thousand", operator, count, "<= 400 MiB"),
-            ]
-        figures += await _restart(world, "ten-thousand", count)
-    return figures
-
-
-def _of_wave(key: str, wave: Wave) -> list[Figure]:
-    name = f"{wave.count:,} at once"
-    return [
-        Figure(f"{key}.seconds", f"{wave.count:,} models until Ready", wave.seconds, "s"),
-        Figure(f"{key}.cpu", f"CPU per model, {name}", wave.cpu_ms, "ms", "<= 12 ms"),
-        Figure(f"{key}.writes", f"writes per model, {name}", wave.writes_each),
-    ]
+            for figure in figures_of("ten-thousand", wave):
+                yield figure
+            for figure in _memory("ten-thousand", operator, count, "<= 400 MiB"):
+                yield figure
+        for figure in await _restart(world, "ten-thousand", count):
+            yield figure
 
 
 def _memory(key: str, operator: OperatorProcess, count: int, budget: str) -> list[Figure]:

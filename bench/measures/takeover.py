@@ -3,6 +3,7 @@
 import asyncio
 import signal
 import time
+from collections.abc import AsyncIterator
 
 from bench import objects
 from bench.figures import Figure
@@ -13,7 +14,7 @@ ROUNDS = 5
 LIMIT_SECONDS = 40.0
 
 
-async def run(world: World) -> list[Figure]:
+async def run(world: World) -> AsyncIterator[Figure]:
     """A leader and a warm standby, again and again; a new object is there to work on when the leader ends."""
     async with world.namespace("bench-takeover") as namespace:
         leader = await _start(world, namespace)
@@ -28,18 +29,11 @@ async def run(world: World) -> list[Figure]:
                 )
                 leader = standby
         await leader.stop()
-    return [
-        Figure(
-            "takeover.killed", f"take-over after kill -9, longest of {ROUNDS}", max(killed), "s", "<= 15 s"
-        ),
-        Figure(
-            "takeover.stopped",
-            f"take-over after a clean stop, longest of {ROUNDS}",
-            max(stopped),
-            "s",
-            "at once",
-        ),
-    ]
+    yield Figure(
+        "takeover.killed", f"take-over after kill -9, longest of {ROUNDS}", max(killed), "s", "<= 15 s"
+    )
+    what = f"take-over after a clean stop, longest of {ROUNDS}"
+    yield Figure("takeover.stopped", what, max(stopped), "s", "at once")
 
 
 async def _start(world: World, namespace: str) -> OperatorProcess:
