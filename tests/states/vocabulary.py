@@ -10,7 +10,7 @@ from lepton_workloads.contract.outcome import Failure
 from tests.unit.builders import TYPES
 
 SOURCE = Path(lepton_operator.__file__).parent
-FILES = ("conditions.py", "faults.py", "apply.py", "decide/*.py")
+FILES = ("conditions.py", "apply.py", "faults.py", "faults/*.py", "decide/*.py")
 
 REASON_ARGUMENT = {"Verdict": 1, "Fault": 0, "Refusal": 2, "_Refused": 0, "Extra": 2, "_start_again": 2}
 """Which argument of a call is a reason."""

@@ -138,6 +138,14 @@ def refused_by_set() -> Observed:
     )
 
 
+def autoscaled(replicas: int, ready: int) -> Observed:
+    """The autoscaler has asked for so many pods, and so many answer."""
+    obj, job = model(autoscaling={"minReplicas": 1, "maxReplicas": 10}), succeeded_job()
+    deployment = live(decide(observe(obj, training_job=job)), replicas, replicas, ready)
+    scaled = {**deployment, "spec": {**deployment["spec"], "replicas": replicas}}
+    return observe(obj, scaled, training_job=job)
+
+
 def unreadable() -> Observed:
     """A spec that another version's CRD let in, while a version answers."""
     facts = after_visit(up())
@@ -231,6 +239,9 @@ ROWS = (
     Row("its training job was deleted, the version goes on answering", DONE, "Serving",
         replace(after_visit(up()), training_job=None), ANSWERING),
     ZERO,
+    Row("the autoscaler has asked for more pods than answer yet", STARTING, "RollingOut",
+        autoscaled(3, 2), ANSWERING),
+    Row("as many pods answer as the autoscaler asked for", DONE, "Serving", autoscaled(3, 3), ANSWERING),
     Row("the spec can't be read by this version", STALLED, "InvalidSpec", unreadable(), ANSWERING),
     edited(SERVING),
     edited(of_fetch(TERMINAL_FAILURES[0], terminal=True)),
