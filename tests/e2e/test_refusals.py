@@ -4,10 +4,19 @@ from typing import Any
 
 import pytest
 
+from demo.display import DemoError
 from tests.e2e.cluster import Namespace, dataset, manifest, model, training_job
 
 PVC = {"claimName": "photos"}
 SHA = "0" * 64
+SECRET = {"secretKeyRef": {"name": "s", "key": "k"}}
+TWO = {"minReplicas": 1, "maxReplicas": 2}
+
+
+def variable(**row: Any) -> dict[str, Any]:
+    """A model with one variable of its own in its pods."""
+    return model(podTemplate={"env": [row]})
+
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "dataset without source": (dataset(source={}), "set exactly one of source.builtin and source.pvc"),
@@ -54,6 +63,85 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         "sha256 goes with uri",
     ),
     "negative replicas": (model(replicas=-1), "spec.replicas"),
+    "replicas and autoscaling": (
+        model(replicas=2, autoscaling=TWO),
+        "replicas and autoscaling exclude each other: remove one of them",
+    ),
+    "autoscaling to zero": (
+        model(autoscaling=TWO | {"minReplicas": 0}),
+        "autoscaling does not scale to zero: write minReplicas: 1 or more",
+    ),
+    "fewest above most": (
+        model(autoscaling=TWO | {"minReplicas": 3}),
+        "autoscaling.maxReplicas must be at least minReplicas",
+    ),
+    "autoscaling without a request": (
+        model(autoscaling=TWO, resources={"requests": {"memory": "64Mi"}}),
+        "set resources.requests.cpu, for example 100m",
+    ),
+    "label of Lepton": (
+        training_job(podTemplate={"labels": {"lepton.ai/uid": "other"}}),
+        "podTemplate.labels must leave lepton.ai/*",
+    ),
+    "label of all managers": (
+        dataset(podTemplate={"labels": {"app.kubernetes.io/managed-by": "me"}}),
+        "use a key of your own, for example example.com/team",
+    ),
+    "annotation of Lepton": (
+        model(podTemplate={"annotations": {"lepton.ai/template": "x"}}),
+        "podTemplate.annotations must leave lepton.ai/*",
+    ),
+    "label key that is none": (
+        model(podTemplate={"labels": {"no spaces": "x"}}),
+        "a key of podTemplate.labels must be a name of letters",
+    ),
+    "label value that is none": (
+        model(podTemplate={"labels": {"team": "a b"}}),
+        "a value of podTemplate.labels must be letters",
+    ),
+    "node selector that can't be": (
+        model(podTemplate={"nodeSelector": {"zone": "-"}}),
+        "a value of podTemplate.nodeSelector must be letters",
+    ),
+    "variable of Lepton": (variable(name="LEPTON_TASK", value="{}"), "LEPTON_*, JOB_COMPLETION_INDEX and"),
+    "variable of the trainer": (
+        variable(name="TF_CONFIG", value="{}"),
+        "are set by Lepton: use another name",
+    ),
+    "variable without a value": (variable(name="A"), "set exactly one of value and valueFrom"),
+    "variable with two values": (
+        variable(name="A", value="1", valueFrom=SECRET),
+        "set exactly one of value and valueFrom",
+    ),
+    "variable that can't be": (variable(name="a b", value="1"), "a variable's name starts with a letter"),
+    "variable given twice": (
+        model(podTemplate={"env": [{"name": "A", "value": "1"}, {"name": "A", "value": "2"}]}),
+        "Duplicate value",
+    ),
+    "variables from nowhere": (
+        model(podTemplate={"envFrom": [{"prefix": "A_"}]}),
+        "set exactly one of secretRef and configMapRef",
+    ),
+    "variables with Lepton's prefix": (
+        model(podTemplate={"envFrom": [{"prefix": "LEPTON_", "secretRef": {"name": "s"}}]}),
+        "use another prefix in envFrom",
+    ),
+    "toleration of nothing": (
+        model(podTemplate={"tolerations": [{"value": "x"}]}),
+        "a toleration without a key needs operator: Exists",
+    ),
+    "toleration of any value, with one": (
+        model(podTemplate={"tolerations": [{"key": "a", "operator": "Exists", "value": "x"}]}),
+        "leave value out, or write operator: Equal",
+    ),
+    "toleration for a time, of all effects": (
+        model(podTemplate={"tolerations": [{"key": "a", "tolerationSeconds": 5}]}),
+        "tolerationSeconds goes with effect: NoExecute only",
+    ),
+    "service account of choice": (
+        model(podTemplate={"serviceAccountName": "admin"}),
+        'unknown field "serviceAccountName"',
+    ),
 }
 
 
@@ -69,3 +157,24 @@ def test_a_training_job_is_fixed_once_created(shared: Namespace) -> None:
     assert "create a job with a new name" in sentence
     assert "configured" in shared.apply(training_job(backoffLimit=5))
     shared.run("delete", "ltj", "cnn")
+
+
+def test_its_pods_are_fixed_with_a_training_job(shared: Namespace) -> None:
+    affinity = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": []}}}
+    shared.apply(training_job("placed", podTemplate={"affinity": affinity, "labels": {"team": "a"}}))
+    for changed in (
+        {"affinity": affinity, "labels": {"team": "b"}},
+        {"affinity": {}, "labels": {"team": "a"}},
+    ):
+        sentence = shared.refused(training_job("placed", podTemplate=changed))
+        assert "create a job with a new name" in sentence
+    shared.run("delete", "ltj", "placed")
+
+
+def test_an_autoscaled_model_is_not_scaled_by_hand(shared: Namespace) -> None:
+    shared.apply(model("auto", autoscaling=TWO), model("fixed"))
+    with pytest.raises(DemoError, match="change minReplicas and maxReplicas"):
+        shared.run("scale", "lm/auto", "--replicas=2")
+    shared.run("scale", "lm/fixed", "--replicas=2")
+    assert shared.get("lm", "fixed")["spec"]["replicas"] == 2
+    shared.run("delete", "lm", "auto", "fixed")
