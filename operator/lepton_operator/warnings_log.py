@@ -22,7 +22,8 @@ REASONS = frozenset(
         "ProvisioningFailed",
         "FailedCreatePodSandBox",
         "Failed",
-        "BackOff",
+        "FailedToRetrieveImagePullSecret",
+        "Unhealthy",
     )
 )
 """Reasons that explain why something of ours doesn't start."""
@@ -45,18 +46,19 @@ class WarningLog:
         metrics.count_cached(EVENT.qualified, self._subjects.__len__)
 
     def upsert(self, raw: Json) -> bool:
-        """Keep the newest Warning of each reason."""
+        """Keep the newest Warning of each reason, and of each probe."""
         subject = _subject(raw)
         if subject is None:
             return False
         fact = _fact(raw)
+        about = _about(fact)
         held = self._subjects.setdefault(subject, {})
-        before = held.get(fact.reason)
+        before = held.get(about)
         if before is not None and before[0].timestamp > fact.timestamp:
             return False
-        held[fact.reason] = (fact, str(raw["involvedObject"].get("uid") or ""))
+        held[about] = (fact, str(raw["involvedObject"].get("uid") or ""))
         if len(held) > MAX_PER_OBJECT:
-            del held[min(held, key=lambda reason: held[reason][0].timestamp)]
+            del held[min(held, key=lambda one: held[one][0].timestamp)]
         self._subjects.move_to_end(subject)
         if len(self._subjects) > MAX_OBJECTS:
             self._subjects.popitem(last=False)
@@ -71,10 +73,11 @@ class WarningLog:
         if subject is None or held is None:
             return False
         fact = _fact(raw)
-        before = held.get(fact.reason)
+        about = _about(fact)
+        before = held.get(about)
         if before is None or before[0].timestamp > fact.timestamp:
             return False
-        del held[fact.reason]
+        del held[about]
         if not held:
             del self._subjects[subject]
         return True
@@ -103,6 +106,11 @@ def _subject(raw: Json) -> Subject | None:
     if kind == "ReplicaSet":
         name = name.rsplit("-", 1)[0]
     return about.get("namespace") or raw["metadata"].get("namespace", ""), kind, name
+
+
+def _about(fact: WarningFact) -> str:
+    """The reason; for Unhealthy with the probe's kind, since a failing readiness probe would hide the others."""
+    return f"{fact.reason} {fact.message.split(' ', 1)[0]}" if fact.reason == "Unhealthy" else fact.reason
 
 
 def _fact(raw: Json) -> WarningFact:

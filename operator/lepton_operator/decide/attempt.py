@@ -18,6 +18,7 @@ from lepton_operator.decide.common import (
     pods_of_job,
     pulls_of,
     reports_of,
+    soonest,
     user_claims,
     waiting,
 )
@@ -29,6 +30,7 @@ from lepton_operator.faults import (
     claim_fault,
     creation_fault,
     is_disrupted,
+    look_again,
     outcome_of,
     refusal_fault,
     worst_fault,
@@ -96,10 +98,11 @@ def running(
         draft.verdict = Verdict(
             State.PROGRESSING, "Training", f"attempt {number}: the network is being trained"
         )
-    if fault := _fault(observed, spec, name, pods):
+    if fault := _fault(observed, spec, name, pods, now):
         draft.verdict = waiting(fault)
     draft.pulls = pulls_of(at_work)
-    draft.requeue_after = context.report_interval_seconds if at_work else None
+    report = context.report_interval_seconds if at_work else None
+    draft.requeue_after = soonest(report, look_again(pods, now))
     reports = reports_of(observed, at_work, owner.uid, number)
     if 0 in reports:
         draft.fields |= _progress(reports[0], spec)
@@ -122,12 +125,12 @@ def outdated(observed: Observed, owner: Owner, number: int) -> list[Action]:
     return [action for earlier in range(1, number) for action in stop(observed, owner, earlier)]
 
 
-def _fault(observed: Observed, spec: TrainingJobSpec, job: str, pods: list[Json]) -> Fault | None:
+def _fault(observed: Observed, spec: TrainingJobSpec, job: str, pods: list[Json], now: float) -> Fault | None:
     return (
         refusal_fault(observed.refusals)
         or claim_fault(observed.claims, user_claims(spec.storage.claim_name))
-        or worst_fault(pods, observed.warnings)
-        or (creation_fault("Job", job, observed.warnings) if len(pods) < spec.workers else None)
+        or worst_fault(pods, observed.warnings, now)
+        or (creation_fault("Job", job, observed.warnings, pods) if len(pods) < spec.workers else None)
     )
 
 
@@ -248,7 +251,7 @@ def failed(observed: Observed, spec: TrainingJobSpec, job: Json, end: Json, numb
         draft.requeue_after = LAG_SECONDS - waited
         return draft
     said = end.get("message") or "it says no more"
-    fault = worst_fault(disrupted or pods, observed.warnings) or Fault(
+    fault = worst_fault(disrupted or pods, observed.warnings, now) or Fault(
         "ContainerFailed", f"the Job failed: {said}"
     )
     if disrupted:

@@ -20,6 +20,7 @@ from lepton_operator.decide.common import (
     pods_of_job,
     pulls_of,
     reports_of,
+    soonest,
     user_claims,
     waiting,
 )
@@ -31,6 +32,8 @@ from lepton_operator.faults import (
     Fault,
     claim_fault,
     creation_fault,
+    is_disrupted,
+    look_again,
     outcome_of,
     refusal_fault,
     worst_fault,
@@ -81,9 +84,9 @@ def decide(observed: Observed, context: Context, now: float) -> Plan:
     elif job_condition(job, "Complete"):
         draft = _finished(observed, spec, job)
     elif failed := job_condition(job, "Failed"):
-        draft = _failed(observed, spec, job, failed)
+        draft = _failed(observed, spec, job, failed, now)
     else:
-        draft = _running(observed, owner, spec, job, context)
+        draft = _running(observed, owner, spec, job, context, now)
     draft.actions += _stale_jobs(observed, name)
     return finish(obj, READY, draft, spec.startup_deadline_seconds, now)
 
@@ -123,7 +126,9 @@ def _start(observed: Observed, owner: Owner, spec: DatasetSpec, context: Context
     return Draft(verdict, fields, actions)
 
 
-def _running(observed: Observed, owner: Owner, spec: DatasetSpec, job: Json, context: Context) -> Draft:
+def _running(
+    observed: Observed, owner: Owner, spec: DatasetSpec, job: Json, context: Context, now: float
+) -> Draft:
     name = job["metadata"]["name"]
     pods = pods_of_job(observed.pods, job)
     running = [pod for pod in pods if pod.get("status", {}).get("phase") == "Running"]
@@ -134,13 +139,14 @@ def _running(observed: Observed, owner: Owner, spec: DatasetSpec, job: Json, con
     )
     if running:
         draft.verdict = Verdict(State.PROGRESSING, "Preparing", "pictures are being prepared")
-    if fault := _fault(observed, spec, name, pods):
+    if fault := _fault(observed, spec, name, pods, now):
         draft.verdict = waiting(fault)
-        if fault.reason == NODE_LOST:
+        if fault.reason == NODE_LOST and any(is_disrupted(pod) for pod in pods if not has_ended(pod)):
             # The Job would wait for the lost pod to end; made anew, it goes on elsewhere with what is there.
             draft.actions.append(Delete("Job", name, job["metadata"]["uid"]))
     draft.pulls = pulls_of(running)
-    draft.requeue_after = context.report_interval_seconds if running else None
+    report = context.report_interval_seconds if running else None
+    draft.requeue_after = soonest(report, look_again(pods, now))
     reports = reports_of(observed, running, owner.uid)
     if reports:
         total = max(report.total for report in reports.values())
@@ -151,20 +157,21 @@ def _running(observed: Observed, owner: Owner, spec: DatasetSpec, job: Json, con
     return draft
 
 
-def _fault(observed: Observed, spec: DatasetSpec, job: str, pods: list[Json]) -> Fault | None:
+def _fault(observed: Observed, spec: DatasetSpec, job: str, pods: list[Json], now: float) -> Fault | None:
     source = spec.source.pvc.claim_name if spec.source.pvc else None
     live = [pod for pod in pods if not has_ended(pod)]
     return (
         refusal_fault(observed.refusals)
         or claim_fault(observed.claims, user_claims(spec.storage.claim_name, source))
-        or worst_fault(live, observed.warnings)
-        or (_fault_between_tries(observed, job, pods) if not live else None)
+        or worst_fault(live, observed.warnings, now)
+        or (_fault_between_tries(observed, job, pods, now) if not live else None)
+        or (creation_fault("Job", job, observed.warnings, pods) if len(pods) < spec.parallelism else None)
     )
 
 
-def _fault_between_tries(observed: Observed, job: str, pods: list[Json]) -> Fault | None:
+def _fault_between_tries(observed: Observed, job: str, pods: list[Json], now: float) -> Fault | None:
     """A pod that failed is told of only while no other one works in its place."""
-    return creation_fault("Job", job, observed.warnings) or worst_fault(pods, observed.warnings)
+    return creation_fault("Job", job, observed.warnings, pods) or worst_fault(pods, observed.warnings, now)
 
 
 def _finished(observed: Observed, spec: DatasetSpec, job: Json) -> Draft:
@@ -210,11 +217,11 @@ def _prepared_fields(result: PrepareResult, spec: DatasetSpec, job: str) -> dict
     }
 
 
-def _failed(observed: Observed, spec: DatasetSpec, job: Json, failed: Json) -> Draft:
+def _failed(observed: Observed, spec: DatasetSpec, job: Json, failed: Json, now: float) -> Draft:
     """Ended for this spec; another spec (or revision) makes another Job, and so does deleting this one."""
     name = job["metadata"]["name"]
     pods = pods_of_job(observed.pods, job)
-    fault = _named_failure(pods) or worst_fault(pods, observed.warnings)
+    fault = _named_failure(pods) or worst_fault(pods, observed.warnings, now)
     before = observed.object.get("status") or {}
     if failed.get("reason") == "DeadlineExceeded":
         text = f"not done after activeDeadlineSeconds: {spec.active_deadline_seconds}: raise it"

@@ -6,9 +6,18 @@ from pydantic import ValidationError
 
 from lepton_operator.actions import Action, Apply, Delete, Plan
 from lepton_operator.api.model import ModelArtifact, ModelSpec, ModelStatus
-from lepton_operator.conditions import AVAILABLE, READY, Extra, State, Verdict, is_true
+from lepton_operator.conditions import (
+    AVAILABLE,
+    READY,
+    STARTUP_DEADLINE_EXCEEDED,
+    Extra,
+    State,
+    Verdict,
+    conditions_by_type,
+    is_true,
+)
 from lepton_operator.context import Context
-from lepton_operator.decide.common import Draft, finish, invalid_spec, waiting
+from lepton_operator.decide.common import Draft, finish, has_ended, invalid_spec, waiting
 from lepton_operator.decide.version import Target, find_target
 from lepton_operator.desired.autoscaler import ReplicaRange, autoscaler
 from lepton_operator.desired.owner import NAME_LABEL, UID_LABEL, VERSION_LABEL, Owner
@@ -25,9 +34,13 @@ from lepton_operator.faults import (
     claim_fault,
     creation_fault,
     deployment_fault,
+    look_again,
     refusal_fault,
     worst_fault,
 )
+
+TEMPLATE_LABEL = "pod-template-hash"
+"""Set by the Deployment's controller: pods of one template have the same."""
 
 FIELDS = tuple(field.alias or "" for field in ModelStatus.model_fields.values())
 
@@ -68,9 +81,10 @@ def decide(observed: Observed, context: Context, now: float) -> Plan:
     rollout = _rollout(observed, owner, wanted)
     replicas = _replicas(observed, owner, spec)
     draft = Draft(
-        target.waiting or _verdict(observed, owner, replicas, target, rollout),
+        target.waiting or _verdict(observed, owner, replicas, target, rollout, now),
         _fields(owner, replicas, target, rollout),
         moved_on=_moved_on(obj, target, rollout),
+        requeue_after=look_again(_newest_pods(observed, target), now),
     )
     if wanted is not None:
         draft.actions = [
@@ -136,7 +150,9 @@ def _rollout(observed: Observed, owner: Owner, wanted: Json | None) -> Rollout:
     )
 
 
-def _verdict(observed: Observed, owner: Owner, replicas: int, target: Target, rollout: Rollout) -> Verdict:
+def _verdict(
+    observed: Observed, owner: Owner, replicas: int, target: Target, rollout: Rollout, now: float
+) -> Verdict:
     if fault := refusal_fault(observed.refusals):
         return waiting(fault)
     all_updated = rollout.current and rollout.updated == rollout.replicas == replicas
@@ -145,11 +161,17 @@ def _verdict(observed: Observed, owner: Owner, replicas: int, target: Target, ro
             return Verdict(State.DONE, "ScaledToZero", f"version {target.version} is scaled to 0 replicas")
         text = f"version {target.version} answers on all {replicas} replicas"
         return Verdict(State.DONE, "Serving", text)
-    if rollout.found and (fault := _fault(observed, owner, target)):
+    if rollout.found and (fault := _fault(observed, owner, replicas, target, now)):
         return waiting(fault)
     text = (
         f"version {target.version}: {rollout.updated} of {replicas} replicas updated, {rollout.ready} ready"
     )
+    progress = conditions_by_type(observed.children.get(("Deployment", owner.name), {})).get(
+        "Progressing", {}
+    )
+    if rollout.current and progress.get("reason") == "ProgressDeadlineExceeded":
+        text = f"{text}: nothing has moved for longer than the Deployment's progressDeadlineSeconds"
+        return Verdict(State.STALLED, STARTUP_DEADLINE_EXCEEDED, text)
     return Verdict(State.STARTING, "RollingOut", text)
 
 
@@ -162,21 +184,37 @@ def _moved_on(obj: Json, target: Target, rollout: Rollout) -> bool:
     return bool(status.get("version", "") != target.version or more)
 
 
-def _fault(observed: Observed, owner: Owner, target: Target) -> Fault | None:
-    new = [
+def _fault(observed: Observed, owner: Owner, replicas: int, target: Target, now: float) -> Fault | None:
+    pods = _newest_pods(observed, target)
+    live = observed.children.get(("Deployment", owner.name))
+    claims = [target.artifact.claim_name] if target.artifact and target.artifact.claim_name else []
+    return (
+        claim_fault(observed.claims, claims)
+        or worst_fault(pods, observed.warnings, now)
+        or deployment_fault(live)
+        or (
+            creation_fault("Deployment", owner.name, observed.warnings, pods)
+            if len(pods) < replicas
+            else None
+        )
+    )
+
+
+def _newest_pods(observed: Observed, target: Target) -> list[Json]:
+    """Pods of the wanted version and the newest template; those that have ended only while no other is there.
+
+    The pods of an earlier template stay until the new ones answer: what is wrong with them may be cured.
+    """
+    pods = [
         pod
         for pod in observed.pods
         if pod["metadata"]["labels"].get(VERSION_LABEL) == target.version
         and "deletionTimestamp" not in pod["metadata"]
     ]
-    live = observed.children.get(("Deployment", owner.name))
-    claims = [target.artifact.claim_name] if target.artifact and target.artifact.claim_name else []
-    return (
-        claim_fault(observed.claims, claims)
-        or worst_fault(new, observed.warnings)
-        or deployment_fault(live)
-        or (creation_fault("Deployment", owner.name, observed.warnings) if not new else None)
-    )
+    live = [pod for pod in pods if not has_ended(pod)] or pods
+    newest = max(live, key=lambda pod: pod["metadata"].get("creationTimestamp", ""), default=None)
+    template = newest["metadata"]["labels"].get(TEMPLATE_LABEL) if newest else None
+    return [pod for pod in live if pod["metadata"]["labels"].get(TEMPLATE_LABEL) == template]
 
 
 def _available(rollout: Rollout, wanted: bool, at_zero: bool = False) -> Extra:

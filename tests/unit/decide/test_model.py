@@ -343,7 +343,7 @@ def test_a_pod_that_never_becomes_ready_stalls_the_rollout() -> None:
     plan = decide(world)
     assert stands(plan) == ("Reconciling", "RollingOut")
     stalled = decide(written(world, plan), NOW + 100)
-    assert stands(stalled) == ("Stalled", "StartupDeadlineExceeded")
+    assert stands(stalled) == ("Stalled", "ProbeFailing")
     up = observe({**obj, "status": stalled.status}, live(plan, 1, 1, 1), training_job=job)
     assert stands(decide(up, NOW + 101)) == ("Done", "Serving")
 

@@ -162,7 +162,7 @@ async def test_warnings_of_others_of_earlier_uids_and_of_earlier_lives_are_left_
 
 async def test_a_flood_of_foreign_warnings_stays_bounded(stage: Stage) -> None:
     for number in range(5000):
-        stage.warn({"kind": "Pod", "metadata": {"name": f"p{number}", "uid": "x"}}, "BackOff", "m")
+        stage.warn({"kind": "Pod", "metadata": {"name": f"p{number}", "uid": "x"}}, "Failed", "m")
     assert len(stage.world.warnings._subjects) == 2000
 
 
