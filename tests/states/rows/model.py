@@ -4,13 +4,17 @@ from dataclasses import replace
 from typing import Any
 
 from lepton_operator.actions import Plan
+from lepton_operator.conditions import timestamp
 from lepton_operator.facts import Observed
 from lepton_workloads.contract.outcome import Failure
 from tests.states.row import Row, Stand, deleted, edited
 from tests.states.rows.pods import (
     BEFORE_START,
+    CREATING,
     DISRUPTED,
     ENDS,
+    LOST_END,
+    ON_SILENT_NODE,
     REFUSALS,
     REFUSED_PODS,
     End,
@@ -20,6 +24,7 @@ from tests.states.rows.pods import (
 )
 from tests.unit.builders import (
     DIGEST,
+    NOW,
     STARTED,
     Obj,
     condition,
@@ -162,7 +167,7 @@ def of_pod(one: PodSituation) -> Row:
 def of_end(one: End) -> Row:
     """The server has ended, and is about to be started again."""
     facts = world(1, 1, 0, {"containers": [STARTED | {"ready": False, "lastState": one.container["state"]}]})
-    return Row(f"{one.situation} and is started again", WAITING, one.reason, facts)
+    return Row(f"{one.situation}; it is started again", WAITING, one.reason, facts)
 
 
 def of_fetch(one: End, terminal: bool = False) -> Row:
@@ -185,6 +190,25 @@ def of_refused_pods(situation: str, reason: str, message: str) -> Row:
 
 LOOPING = {"containers": [waits("CrashLoopBackOff", restartCount=4, lastState=ended(1, "boom")["state"])]}
 SILENT = {"containers": [STARTED | {"ready": False}]}
+RAN = {"state": {"running": {"startedAt": timestamp(NOW - 60)}}, "ready": False, "started": True}
+KILLED = ended(137)["state"]["terminated"] | {"startedAt": timestamp(NOW - 60)}
+NO_MORE = {"type": "ContainersReady", "status": "False", "lastTransitionTime": timestamp(NOW - 1)}
+PROBES = (
+    PodSituation(
+        "the server runs and does not get ready", "ProbeFailing", {"containers": [RAN]},
+        told=(("Unhealthy", "Readiness probe failed: HTTP probe failed with statuscode: 503"),),
+    ),
+    PodSituation(
+        "the server was ready and is no more", "ProbeFailing",
+        {"containers": [RAN], "conditions": [NO_MORE]},
+        told=(("Unhealthy", "Readiness probe failed: connection refused"),),
+    ),
+    PodSituation(
+        "the server hangs and is ended by the kubelet", "ProbeFailing",
+        {"containers": [STARTED | {"ready": False, "restartCount": 1, "lastState": {"terminated": KILLED}}]},
+        told=(("Unhealthy", "Liveness probe failed: context deadline exceeded"),),
+    ),
+)  # fmt: skip
 MISMATCH = {
     "init": [
         ended(3, failed_text("ChecksumMismatch", "model.tflite is not what SHA256SUMS says", terminal=True))
@@ -211,12 +235,12 @@ ROWS = (
         "TrainingJobNotReady", job_trains_anew(), ANSWERING),
     Row("first visit: its children are made", STARTING, "RollingOut",
         observe(model(), training_job=succeeded_job())),
-    Row("its pods start", STARTING, "RollingOut", world(1, 1, 0, SILENT)),
+    Row("its pods start", STARTING, "RollingOut", world(1, 1, 0, CREATING)),
     Row("some of its pods answer", STARTING, "RollingOut", world(2, 2, 1, spec={"replicas": 2}), ANSWERING),
     Row("the Deployment's controller has not seen the last change", STARTING, "RollingOut",
         unseen_scale(), ANSWERING),
     Row("a new version rolls out while the old one answers", STARTING, "RollingOut",
-        new_version(SILENT), ANSWERING),
+        new_version(CREATING), ANSWERING),
     Row("a new version fails while the old one answers", STALLED, "ChecksumMismatch",
         new_version(MISMATCH), ANSWERING),
     Row("a new version crashes again and again while the old one answers", WAITING, "CrashLoop",
@@ -226,8 +250,9 @@ ROWS = (
     Row("the claim of its version has lost its volume", WAITING, "VolumeNotReady",
         world(1, 1, 0, claims={"lepton-store": {"status": {"phase": "Lost"}}})),
     *(of_pod(one) for one in BEFORE_START),
-    *(of_pod(one) for one in DISRUPTED),
-    *(of_end(one) for one in ENDS),
+    *(of_pod(one) for one in (*DISRUPTED, ON_SILENT_NODE)),
+    *(of_end(one) for one in (*ENDS, LOST_END)),
+    *(of_pod(one) for one in PROBES),
     Row("the server ends again and again", WAITING, "CrashLoop", world(1, 1, 0, LOOPING)),
     *(of_fetch(one) for one in FAILURES),
     *(of_fetch(one, terminal=True) for one in TERMINAL_FAILURES),

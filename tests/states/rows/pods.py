@@ -5,7 +5,18 @@ from typing import Any
 
 from lepton_operator.facts import Json, Refusal, WarningFact
 from lepton_workloads.contract.outcome import Failure
-from tests.unit.builders import Obj, disrupted, ended, failed_text, unschedulable, waits, warning
+from tests.unit.builders import STARTED, Obj, disrupted, ended, failed_text, unschedulable, waits, warning
+
+IMAGE = "registry.example/server:2"
+LOST_SECRET = (
+    "Unable to retrieve some image pull secrets (mine); attempting to pull the image may not succeed."
+)
+NO_CLAIM = '0/2 nodes are available: persistentvolumeclaim "lepton-store" not found.'
+UNBOUND = "0/2 nodes are available: pod has unbound immediate PersistentVolumeClaims."
+GPU = "0/2 nodes are available: 2 Insufficient nvidia.com/gpu."
+TAINTED = "0/2 nodes are available: 2 node(s) had untolerated taint {dedicated: other}."
+TOO_LOW = "container init was OOM-killed (memory limit too low?)"
+MULTI_ATTACH = "Multi-Attach error for volume pvc-1: it is already used by pod other"
 
 
 @dataclass(frozen=True)
@@ -32,87 +43,106 @@ class PodSituation:
         return (*of_pod, *of_claims)
 
 
-CREATING: dict[str, Any] = {"phase": "Pending", "containers": [waits("ContainerCreating")]}
-IMAGE = "registry.example/server:2"
-UNBOUND = "0/2 nodes are available: pod has unbound immediate PersistentVolumeClaims."
-NO_CLAIM = '0/2 nodes are available: persistentvolumeclaim "lepton-store" not found.'
-GPU = "0/2 nodes are available: 2 Insufficient nvidia.com/gpu."
-MULTI_ATTACH = "Multi-Attach error for volume pvc-1: it is already used by pod other"
-
-
 def pending(*containers: Obj, **parts: Any) -> Obj:
     """Parts of a pod that has not started."""
     return {"phase": "Pending", "containers": list(containers), **parts}
 
 
+def unplaced(message: str, **extra: Any) -> Obj:
+    """Parts of a pod that has no node."""
+    return pending(conditions=[unschedulable(message) | extra])
+
+
+CREATING = pending(waits("ContainerCreating"))
+
 BEFORE_START = (
     PodSituation(
-        "an image can't be pulled",
-        "ImagePullFailed",
+        "an image can't be pulled", "ImagePullFailed",
         pending(waits("ErrImagePull", "not found", image=IMAGE)),
     ),
     PodSituation(
-        "an image can't be pulled, and the kubelet waits before it tries again",
-        "ImagePullFailed",
-        pending(waits("ImagePullBackOff", "Back-off pulling image", image=IMAGE)),
+        "an image can't be pulled, and the kubelet waits before it tries again", "ImagePullFailed",
+        pending(waits("ImagePullBackOff", f'Back-off pulling image "{IMAGE}": ErrImagePull: not found', image=IMAGE)),
     ),
     PodSituation(
-        "the name of an image is none",
-        "ImagePullFailed",
+        "a node may not pull an image", "ImagePullFailed",
+        pending(waits("ErrImagePull", "401 Unauthorized", image=IMAGE)),
+        told=(("FailedToRetrieveImagePullSecret", LOST_SECRET),),
+    ),
+    PodSituation(
+        "an image is not on the node, and may not be pulled", "ImagePullFailed",
+        pending(waits("ErrImageNeverPull", image=IMAGE)),
+    ),
+    PodSituation(
+        "the name of an image is none", "ImagePullFailed",
         pending(waits("InvalidImageName", image="Server:latest")),
     ),
-    PodSituation("no node fits a pod", "Unschedulable", pending(conditions=[unschedulable()])),
     PodSituation(
-        "no node has the GPU that a pod asks for", "Unschedulable", pending(conditions=[unschedulable(GPU)])
+        "no node fits a pod", "Unschedulable",
+        unplaced("0/2 nodes are available: 2 Insufficient cpu."),
+    ),
+    PodSituation("no node has the GPU that a pod asks for", "Unschedulable", unplaced(GPU)),
+    PodSituation("all nodes have a taint", "Unschedulable", unplaced(TAINTED)),
+    PodSituation(
+        "a scheduling gate holds a pod back", "Unschedulable",
+        unplaced("Scheduling is blocked due to non-empty scheduling gates", reason="SchedulingGated"),
     ),
     PodSituation(
-        "a Secret or ConfigMap that a pod names is missing",
-        "ContainerConfigError",
+        "the node refuses a pod that the scheduler gave it", "Unschedulable",
+        {"phase": "Failed", "reason": "OutOfcpu", "message": "Node didn't have enough resource: cpu",
+         "spec": {"nodeName": "node-2"}},
+    ),
+    PodSituation(
+        "a Secret or ConfigMap that a pod names is missing", "ContainerConfigError",
         pending(waits("CreateContainerConfigError", 'secret "keys" not found')),
     ),
     PodSituation(
-        "a container can't be started",
-        "ContainerConfigError",
+        "a container can't be started", "ContainerConfigError",
         pending(waits("RunContainerError", "exec: no such file")),
     ),
     PodSituation(
-        "the claim of a pod is missing", "SourceNotFound", pending(conditions=[unschedulable(NO_CLAIM)])
+        "the memory limit is too low to start a container", "OutOfMemory",
+        pending(waits("RunContainerError", TOO_LOW)),
     ),
+    PodSituation("the claim of a pod is missing", "SourceNotFound", unplaced(NO_CLAIM)),
+    PodSituation("the claim of a pod is not bound", "VolumeNotReady", unplaced(UNBOUND)),
     PodSituation(
-        "the claim of a pod is not bound", "VolumeNotReady", pending(conditions=[unschedulable(UNBOUND)])
-    ),
-    PodSituation(
-        "the claim of a pod gets no volume",
-        "VolumeNotReady",
-        pending(),
+        "the claim of a pod gets no volume", "VolumeNotReady", pending(),
         told_of_claim=(("ProvisioningFailed", 'storageclass "fast" not found'),),
     ),
     PodSituation(
         "a volume can't be mounted", "VolumeNotReady", CREATING, told=(("FailedMount", "no such server"),)
     ),
     PodSituation(
-        "a ReadWriteOnce volume is on another node",
-        "VolumeNotReady",
-        CREATING,
+        "a ReadWriteOnce volume is on another node", "VolumeNotReady", CREATING,
         told=(("FailedAttachVolume", MULTI_ATTACH),),
     ),
-)
+)  # fmt: skip
 """The pod's containers have not run."""
 
 DISRUPTED = (
     PodSituation(
-        "a pod is evicted by its node",
-        "Evicted",
-        {"reason": "Evicted", "message": "The node was low on memory"},
+        "a pod is evicted by its node", "Evicted",
+        {"reason": "Evicted", "message": "The node was low on resource: memory."},
+    ),
+    PodSituation(
+        "the node of a pod shuts down", "Evicted",
+        {"reason": "NodeShutdown", "message": "Pod was terminated in response to node shutdown.",
+         "spec": {"nodeName": "node-2"}},
     ),
     PodSituation("a pod is drained or preempted", "Evicted", {"conditions": [disrupted()]}),
     PodSituation(
-        "the node of a pod is lost",
-        "NodeLost",
+        "the node of a pod is lost", "NodeLost",
         {"conditions": [disrupted("DeletionByTaintManager")], "spec": {"nodeName": "node-2"}},
     ),
-)
+)  # fmt: skip
 """Its surroundings end the pod."""
+
+ON_SILENT_NODE = PodSituation(
+    "the node of a pod does not answer", "NodeLost",
+    {"conditions": [{"type": "ContainersReady", "status": "True"}, {"type": "Ready", "status": "False"}],
+     "containers": [STARTED], "spec": {"nodeName": "node-2"}},
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -128,6 +158,9 @@ ENDS = (
     End("a container uses more memory than its limit", "OutOfMemory", ended(137, reason="OOMKilled")),
     End("a container ends with exit code 1", "ContainerFailed", ended(1, "Traceback\nOSError: broken")),
     End("a container is ended by a signal", "ContainerFailed", ended(143)),
+)
+LOST_END = End(
+    "a container is gone with its node, which started anew", "NodeLost", ended(255, reason="Unknown")
 )
 
 
@@ -156,5 +189,10 @@ def refusal(reason: str, message: str, kind: str, name: str) -> tuple[Refusal, .
 REFUSED_PODS = (
     ("a quota has no room for a pod", "QuotaExceeded", "pods is forbidden: exceeded quota: small"),
     ("admission refuses a pod", "AdmissionDenied", "pods is forbidden: violates PodSecurity"),
+    (
+        "a LimitRange refuses a pod",
+        "AdmissionDenied",
+        "pods is forbidden: maximum memory usage per Container is 1Gi, but limit is 2Gi",
+    ),
 )
 """Pods that the controller of a child is not allowed to create."""
