@@ -148,7 +148,10 @@ class WorkQueue:
         return self._clock() - min(starts) if starts else 0.0
 
     async def run(self, work: Callable[[Key], Awaitable[None]], workers: int) -> None:
-        """Give keys to `work`, at most `workers` at a time, until `stop`; then wait for those running."""
+        """Give keys to `work`, at most `workers` at a time, until `stop`; then wait for those running.
+
+        When it is cancelled, so is the work in hand.
+        """
         running: set[asyncio.Task[None]] = set()
         try:
             while not self._stopping:
@@ -161,7 +164,11 @@ class WorkQueue:
                     task.add_done_callback(running.discard)
                     continue
                 await self._wait(None if full else self.seconds_until_due())
+            if running:
+                await asyncio.wait(running)
         finally:
+            for task in running:
+                task.cancel()
             if running:
                 await asyncio.wait(running)
 

@@ -5,20 +5,33 @@ simulated node: the real ones are cordoned, and an operator that is installed fo
 """
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 
+from bench.audit import AuditLog, Write
+from lepton_cluster.layout import Layout
 from tests.integration.background import Background
 from tests.integration.kube import Kube, Object, conditions, until
+from tests.integration.objects import chain, dataset, served_model, training_job
 from tests.integration.puppet import NODE, Puppet
-from tests.integration.sandbox import Lab
+from tests.integration.sandbox import Lab, Sandbox
 
 ROOT = Path(__file__).parents[2]
 OPERATOR = "/apis/apps/v1/namespaces/lepton-system/deployments/lepton-operator"
 OPERATOR_PODS = "/api/v1/namespaces/lepton-system/pods?labelSelector=app.kubernetes.io/name=lepton-operator"
+RESTING = (
+    dataset("lost", source={"pvc": {"claimName": "nowhere"}}, startupDeadlineSeconds=2),
+    training_job("orphan", dataset="nobody", startupDeadlineSeconds=2),
+    training_job("impossible", network={"convolutions": [8] * 8}),
+    served_model("source-missing", startupDeadlineSeconds=2),
+)
+"""Objects that can't go on, and have said so."""
+RESTING_REASONS = ("SourceNotFound", "DatasetNotFound", "InvalidSpec", "SourceNotFound")
+
 CRD = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 
 
@@ -27,6 +40,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.integration)
+    # Its five minutes have passed by then.
+    ours = [at for at, item in enumerate(items) if item.get_closest_marker("integration")]
+    in_order = sorted((items[at] for at in ours), key=lambda item: item.path.name == "test_quiet.py")
+    for at, item in zip(ours, in_order, strict=True):
+        items[at] = item
 
 
 @pytest.fixture(scope="session")
@@ -73,6 +91,47 @@ def lab(kube: Kube, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         if replicas:
             kube.patch(f"{OPERATOR}/scale", {"spec": {"replicas": replicas}})
         background.close()
+
+
+class Quiet:
+    """A namespace in which everything rests, and what its operator writes all the same."""
+
+    def __init__(self, box: Sandbox, log: AuditLog) -> None:
+        self.box = box
+        self.objects = len(box.lepton_objects())
+        self._log = log
+        log.skip()
+        self.since = time.monotonic()
+
+    def writes(self) -> list[Write]:
+        """Writes since the beginning, as the API server counted them."""
+        return [write for write in self._log.writes() if write.namespace == self.box.namespace]
+
+
+@pytest.fixture(scope="session")
+def quiet(lab: Lab) -> Iterator[Quiet]:
+    """Objects that are done, that wait for something, and that failed; visited every ten seconds."""
+    log = AuditLog(Layout.of(Path(os.environ["KUBECONFIG"]).parent).audit_log)
+    try:
+        with lab.sandbox("quiet", resync_seconds="10") as box:
+            box.operator.start()
+            box.create(*chain())
+            box.wait_settled()
+            box.create(*RESTING)
+            for obj, reason in zip(RESTING, RESTING_REASONS, strict=True):
+                box.wait_reason(obj["kind"], obj["metadata"]["name"], reason)
+                box.wait_condition(obj["kind"], obj["metadata"]["name"], "Stalled")
+            until(box.operator.is_idle, "that the operator rests")
+            yield Quiet(box, log)
+    finally:
+        log.close()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quiet_from_the_start(request: pytest.FixtureRequest) -> None:
+    """When the quiet is to be tested, it begins before all other tests."""
+    if any(item.path.name == "test_quiet.py" for item in request.session.items):
+        request.getfixturevalue("quiet")
 
 
 def _cordon(kube: Kube) -> list[str]:

@@ -29,9 +29,15 @@ def model(name: str = "digits", job: str = "cnn", **spec: Any) -> Object:
 
 
 def served_model(name: str = "digits", **spec: Any) -> Object:
-    """A LeptonModel that needs no training job."""
+    """A LeptonModel that needs no training job, but the claim `models`."""
     source = {"uri": "pvc://models/digits", "sha256": "0" * 64}
     return manifest("LeptonModel", name, {"source": source} | spec)
+
+
+def claim(name: str = "models") -> Object:
+    """A claim of the default class."""
+    spec = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}}
+    return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name}, "spec": spec}
 
 
 def chain() -> tuple[Object, ...]:

@@ -120,6 +120,14 @@ class Sandbox:
         )
         return self.condition(kind, name, main)
 
+    def wait_condition(self, kind: str, name: str, condition: str, deadline: float = 60.0) -> None:
+        """Until a condition holds."""
+        until(
+            lambda: self.condition(kind, name, condition).get("status") == "True",
+            lambda: f"{condition} of {kind} {name}\n{self.report()}",
+            deadline,
+        )
+
     def wait_empty(self, deadline: float = SETTLE_SECONDS) -> None:
         """Until nothing of Lepton's is left but claims."""
         until(

@@ -226,3 +226,25 @@ async def test_stopping_finishes_the_work_in_hand() -> None:
     finish.set()
     await asyncio.wait_for(task, 5)
     assert done == ["a"]
+
+
+async def test_when_it_is_cancelled_the_work_in_hand_is_as_well() -> None:
+    queue = WorkQueue()
+    begun, ended = asyncio.Event(), asyncio.Event()
+
+    async def work(_key: Key) -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    queue.add(Key("LeptonModel", "team", "digits"))
+    running = asyncio.create_task(queue.run(work, 1))
+    await begun.wait()
+    # Also while it waits for the work to end by itself.
+    queue.stop()
+    await asyncio.sleep(0)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert ended.is_set()
