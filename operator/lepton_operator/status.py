@@ -23,8 +23,9 @@ GATHER_SECONDS = 1.0
 @dataclass(frozen=True, slots=True)
 class _Written:
     at: float
-    wanted: Json
-    answered: Json
+    wanted: Json | None = None
+    answered: Json | None = None
+    """Both only when the server keeps something else than what was sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +72,14 @@ class StatusWriter:
             cache.remove(obj, own=True)
             return Outcome()
         cache.upsert(answer, own=True)
-        self._written[key] = _Written(self._clock(), wanted, answer.get("status") or {})
+        answered: Json = answer.get("status") or {}
+        kept = answered == wanted
+        self._written[key] = _Written(self._clock()) if kept else _Written(self._clock(), wanted, answered)
         metrics.STATUS_WRITES.labels(key.kind).inc()
         if log.isEnabledFor(logging.DEBUG):
             changed = difference(held, wanted) or difference(wanted, held)
             log.debug("Wrote status", extra=fields(key, difference=changed))
-        if answer.get("status") != wanted:
+        if not kept:
             log.warning("Status was changed on its way in: apply crds/", extra=fields(key))
         return Outcome(written=True)
 
