@@ -93,9 +93,7 @@ def unreadable() -> Observed:
 def of_pod(one: PodSituation) -> Row:
     """A pod that can't work."""
     facts = world(pods=(one.parts,))
-    told = one.warnings(facts.pods[0])
-    job = next(iter(facts.children.values()))
-    return Row(one.situation, WAITING, one.reason, observe(facts.object, job, *facts.pods, warnings=told))
+    return Row(one.situation, WAITING, one.reason, one.within(facts))
 
 
 def of_end(one: End, terminal: bool = False) -> Row:

@@ -151,6 +151,14 @@ def autoscaled(replicas: int, ready: int) -> Observed:
     return observe(obj, scaled, training_job=job)
 
 
+def gave_up() -> Observed:
+    """The Deployment's controller has waited for progressDeadlineSeconds."""
+    obj, job = model(), succeeded_job()
+    row = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}
+    deployment = live(decide(observe(obj, training_job=job)), 1, 1, 0, conditions=[row])
+    return observe(obj, deployment, training_job=job)
+
+
 def unreadable() -> Observed:
     """A spec that another version's CRD let in, while a version answers."""
     facts = after_visit(up())
@@ -160,8 +168,7 @@ def unreadable() -> Observed:
 def of_pod(one: PodSituation) -> Row:
     """The only pod can't work."""
     facts = world(1, 1, 0, one.parts)
-    told = one.warnings(facts.pods[0])
-    return Row(one.situation, WAITING, one.reason, replace(facts, warnings=told))
+    return Row(one.situation, WAITING, one.reason, one.within(facts))
 
 
 def of_end(one: End) -> Row:
@@ -236,6 +243,7 @@ ROWS = (
     Row("first visit: its children are made", STARTING, "RollingOut",
         observe(model(), training_job=succeeded_job())),
     Row("its pods start", STARTING, "RollingOut", world(1, 1, 0, CREATING)),
+    Row("the Deployment's controller sees no progress any more", STALLED, "StartupDeadlineExceeded", gave_up()),
     Row("some of its pods answer", STARTING, "RollingOut", world(2, 2, 1, spec={"replicas": 2}), ANSWERING),
     Row("the Deployment's controller has not seen the last change", STARTING, "RollingOut",
         unseen_scale(), ANSWERING),

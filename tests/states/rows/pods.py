@@ -1,11 +1,22 @@
 """What can be wrong with a pod, whatever kind it works for."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from lepton_operator.facts import Json, Refusal, WarningFact
+from lepton_operator.conditions import timestamp
+from lepton_operator.facts import Json, Observed, Refusal, WarningFact
 from lepton_workloads.contract.outcome import Failure
-from tests.unit.builders import STARTED, Obj, disrupted, ended, failed_text, unschedulable, waits, warning
+from tests.unit.builders import (
+    NOW,
+    STARTED,
+    Obj,
+    disrupted,
+    ended,
+    failed_text,
+    unschedulable,
+    waits,
+    warning,
+)
 
 IMAGE = "registry.example/server:2"
 LOST_SECRET = (
@@ -28,8 +39,17 @@ class PodSituation:
     parts: Obj
     told: tuple[tuple[str, str], ...] = ()
     told_of_claim: tuple[tuple[str, str], ...] = ()
+    age: float | None = None
+    """Seconds since the pod was made."""
 
-    def warnings(self, pod: Json) -> tuple[WarningFact, ...]:
+    def within(self, facts: Observed) -> Observed:
+        """Facts whose only pod has these parts, with all that is told of it."""
+        pod = dict(facts.pods[0])
+        if self.age is not None:
+            pod["metadata"] = pod["metadata"] | {"creationTimestamp": timestamp(NOW - self.age)}
+        return replace(facts, pods=(pod,), warnings=self._warnings(pod))
+
+    def _warnings(self, pod: Json) -> tuple[WarningFact, ...]:
         """The Warning Events about that pod and its claims."""
         claims = [
             volume["persistentVolumeClaim"]["claimName"]
@@ -88,6 +108,9 @@ BEFORE_START = (
         unplaced("Scheduling is blocked due to non-empty scheduling gates", reason="SchedulingGated"),
     ),
     PodSituation(
+        "no scheduler looks at a pod", "Unschedulable", pending(spec={"schedulerName": "mine"}), age=120
+    ),
+    PodSituation(
         "the node refuses a pod that the scheduler gave it", "Unschedulable",
         {"phase": "Failed", "reason": "OutOfcpu", "message": "Node didn't have enough resource: cpu",
          "spec": {"nodeName": "node-2"}},
@@ -104,6 +127,10 @@ BEFORE_START = (
         "the memory limit is too low to start a container", "OutOfMemory",
         pending(waits("RunContainerError", TOO_LOW)),
     ),
+    PodSituation(
+        "a node can't give a pod its network", "ContainerConfigError", CREATING,
+        told=(("FailedCreatePodSandBox", "no CNI plugin is there"),),
+    ),
     PodSituation("the claim of a pod is missing", "SourceNotFound", unplaced(NO_CLAIM)),
     PodSituation("the claim of a pod is not bound", "VolumeNotReady", unplaced(UNBOUND)),
     PodSituation(
@@ -112,6 +139,10 @@ BEFORE_START = (
     ),
     PodSituation(
         "a volume can't be mounted", "VolumeNotReady", CREATING, told=(("FailedMount", "no such server"),)
+    ),
+    PodSituation(
+        "a Secret or ConfigMap to be mounted is missing", "VolumeNotReady", CREATING,
+        told=(("FailedMount", 'MountVolume.SetUp failed for volume "keys" : secret "keys" not found'),),
     ),
     PodSituation(
         "a ReadWriteOnce volume is on another node", "VolumeNotReady", CREATING,

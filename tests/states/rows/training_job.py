@@ -136,7 +136,7 @@ def forgotten_end() -> Observed:
 def of_pod(one: PodSituation) -> Row:
     """A pod that can't work."""
     facts = world(pods=(one.parts,))
-    return Row(one.situation, WAITING, one.reason, replace(facts, warnings=one.warnings(facts.pods[0])))
+    return Row(one.situation, WAITING, one.reason, one.within(facts))
 
 
 def of_end(one: End) -> Row:
