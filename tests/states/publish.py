@@ -110,7 +110,7 @@ def _stands() -> str:
         cells = [(reconciling or "absent", "False"), (stalled or "absent", "True")]
         cells += [(kstatus, Stand.STALLED.kstatus), (health, Stand.STALLED.health)]
         rows.append((meaning, *(f"{now}{ARROW}{then}" if after else now for now, then in cells)))
-    return table(("an object that is", "Reconciling", "Stalled", "kstatus", "Argo CD"), rows)
+    return table(("how it stands", "Reconciling", "Stalled", "kstatus", "Argo CD"), rows)
 
 
 def _reasons() -> str:
