@@ -6,6 +6,7 @@ Objects arrive from lists, watches and our own writes, in any order; the larger 
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 from sys import intern
 from typing import Any
 
@@ -22,6 +23,7 @@ Listener = Callable[[Json | None, Json | None, bool], None]
 
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 MAX_TOMBSTONES = 4096
+MAX_LEAVES = 8192
 POD_UNREAD = frozenset({"securityContext", "tolerations"})
 CONTAINER_UNREAD = frozenset(
     {"args", "command", "env", "lifecycle", "securityContext", "terminationMessagePath", "volumeMounts"}
@@ -221,16 +223,25 @@ def _slim_pod(spec: Json) -> dict[str, Any]:
 
 
 def _shared(value: Any) -> Any:
-    """A deep copy in which equal strings are one object."""
+    """A deep copy in which equal strings are one object, and equal mappings of strings are."""
     if type(value) is str:
         return intern(value)
     if type(value) is dict:
-        return {
+        copy = {
             intern(name): intern(held) if type(held) is str else _shared(held) for name, held in value.items()
         }
+        if any(type(held) is not str for held in copy.values()):
+            return copy
+        return _leaf(tuple(copy.items()))
     if type(value) is list:
         return [_shared(held) for held in value]
     return value
+
+
+@lru_cache(maxsize=MAX_LEAVES)
+def _leaf(items: tuple[tuple[str, str], ...]) -> dict[str, str]:
+    """One mapping for all equal ones; only strings, because 1 and True would be equal."""
+    return dict(items)
 
 
 def _nothing(_obj: Json) -> None:

@@ -137,3 +137,40 @@ def test_listeners_hear_of_changes_only() -> None:
     cache.remove(job(version=3))
     cache.remove(job(version=3))
     assert heard == [(True, False, False), (False, False, True), (False, True, False)]
+
+
+def test_a_pod_is_held_without_what_only_its_owner_says() -> None:
+    pods = Cache(POD)
+    container = {
+        "name": "server",
+        "image": "one",
+        "env": [{"name": "TASK", "value": "{}"}],
+        "command": ["python"],
+    }
+    pods.upsert(job("p", nodeName="one", containers=[container], tolerations=[{}]))
+    held = pods.get("ns", "p")
+    assert held is not None
+    assert held["spec"] == {"nodeName": "one", "containers": [{"name": "server", "image": "one"}]}
+
+
+def test_what_did_not_change_is_not_held_twice() -> None:
+    cache = Cache(JOB)
+    changes: list[tuple[Any, Any]] = []
+    cache.subscribe(lambda before, after, _own: changes.append((before, after)))
+    cache.upsert(job(version=1, template={"containers": [{"name": "train"}]}))
+    cache.upsert(job(version=2, template={"containers": [{"name": "train"}]}))
+    before, after = changes[-1]
+    assert after["spec"] is before["spec"]
+    assert after["metadata"] is not before["metadata"]
+
+
+def test_equal_values_of_other_types_stay_what_they_are() -> None:
+    cache = Cache(JOB)
+    cache.upsert(job("a", "u1", flag={"value": 1}, text={"value": "1"}))
+    cache.upsert(job("b", "u2", flag={"value": True}, text={"value": "1"}))
+    one, other = cache.get("ns", "a"), cache.get("ns", "b")
+    assert one is not None
+    assert other is not None
+    assert one["spec"]["flag"]["value"] is not True
+    assert other["spec"]["flag"]["value"] is True
+    assert one["spec"]["text"] is other["spec"]["text"]
