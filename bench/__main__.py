@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import json
+import os
 import sys
 import time
 from datetime import UTC, datetime
@@ -11,6 +12,7 @@ from pathlib import Path
 from bench import world
 from bench.figures import Figure, load_ranges, outside, table
 from bench.measures import MEASURES, Measure
+from bench.speed import Speedometer
 
 RESULTS = Path(__file__).parent / "results.json"
 
@@ -37,15 +39,26 @@ def main() -> int:
 
 async def _take(measures: dict[str, Measure], figures: list[Figure]) -> None:
     """Adds each figure as soon as it is known: what follows may fail."""
+    speedometer = Speedometer()
     async with world.prepared() as ours:
-        for name, measure in measures.items():
-            started = time.monotonic()
-            _say(f"{name}: started")
-            async with asyncio.timeout(measure.seconds):
-                async for figure in measure.run(ours):
-                    _say(f"{name}: {figure.what}: {figure.shown}")
-                    figures.append(figure)
-            _say(f"{name}: took {time.monotonic() - started:.0f} s")
+        speedometer.start()
+        try:
+            for name, measure in measures.items():
+                mark, started = speedometer.mark(), time.monotonic()
+                _say(f"{name}: started, load average {os.getloadavg()[0]:.1f}")
+                async with asyncio.timeout(measure.seconds):
+                    async for figure in measure.run(ours):
+                        _say(f"{name}: {figure.what}: {figure.shown}")
+                        figures.append(figure)
+                _say(f"{name}: took {time.monotonic() - started:.0f} s")
+                figures.append(_speed(name, speedometer.percent_since(mark)))
+        finally:
+            await speedometer.stop()
+
+
+def _speed(name: str, percent: float) -> Figure:
+    what = f"conditions of `{name}`: work done in a CPU second, of the most in this run"
+    return Figure(f"{name}.speed", what, percent, "%")
 
 
 def _keep(figures: list[Figure]) -> None:

@@ -21,10 +21,10 @@ class Measure:
 
 
 MEASURES = {
-    "kinds": Measure(kinds.run, 240),
-    "wave": Measure(wave.run, 300),
-    "faults": Measure(faults.run, 180),
-    "takeover": Measure(takeover.run, 300),
-    "thousand": Measure(scale.thousand, 1200),
-    "ten-thousand": Measure(scale.ten_thousand, 3600, by_default=False),
+    "kinds": Measure(kinds.run, 600),
+    "wave": Measure(wave.run, 900),
+    "faults": Measure(faults.run, 600),
+    "takeover": Measure(takeover.run, 600),
+    "thousand": Measure(scale.thousand, 2400),
+    "ten-thousand": Measure(scale.ten_thousand, 7200, by_default=False),
 }

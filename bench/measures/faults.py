@@ -13,7 +13,7 @@ COUNT = 50
 LABEL = "bench.lepton.ai/fault"
 REASONS = {"CrashLoopBackOff": "CrashLoop", "ImagePullBackOff": "ImagePullFailed"}
 """What the kubelet says -> what the model must say."""
-WAIT_SECONDS = 30.0
+WAIT_SECONDS = 60.0
 
 
 class Sightings:
@@ -42,7 +42,7 @@ async def run(world: World) -> AsyncIterator[Figure]:
         names = [f"model-{number}" for number in range(2 * COUNT)]
         await world.create(namespace, [objects.model(name) for name in names])
         models, pods = objects.path("LeptonModel", namespace), f"/api/v1/namespaces/{namespace}/pods"
-        await world.wait_for(models, names, is_done, seconds=120)
+        await world.wait_for(models, names, is_done, seconds=240)
         await operator.wait_idle()
         broken, told = Sightings(), Sightings()
         watches = [

@@ -11,7 +11,7 @@ from bench.process import OperatorProcess
 from bench.world import World, is_done
 
 MANY = 100
-DEADLINE_SECONDS = 90.0
+DEADLINE_SECONDS = 240.0
 
 BUDGETS = {
     "LeptonModel": ("one per child, <= 3 status, <= 2 Events", 2, "<= 12 ms"),
