@@ -9,6 +9,8 @@ from pydantic import ValidationError
 from lepton_operator.actions import Action, Create, Plan, Pull
 from lepton_operator.api.common import DEFAULT_CLAIM
 from lepton_operator.conditions import (
+    STALLED,
+    STARTUP_DEADLINE_EXCEEDED,
     Extra,
     State,
     Verdict,
@@ -49,7 +51,8 @@ def finish(obj: Json, main: str, draft: Draft, deadline: float, now: float) -> P
     if verdict.state.has_deadline:
         # A new spec may be the cure: it gets the whole deadline.
         new_spec = status.get("observedGeneration") != obj["metadata"].get("generation", 1)
-        before = None if new_spec or draft.moved_on else status.get("waitingSince")
+        anew = new_spec or draft.moved_on or _is_cured(obj, verdict)
+        before = None if anew else status.get("waitingSince")
         waiting_since = before or timestamp(now)
         verdict, left = stall_after(verdict, seconds(waiting_since), deadline, now)
         requeue = soonest(requeue, left)
@@ -66,6 +69,13 @@ def finish(obj: Json, main: str, draft: Draft, deadline: float, now: float) -> P
         requeue_after=None if requeue is None else max(0.1, requeue),
         urgent=_flips(status, new),
     )
+
+
+def _is_cured(obj: Json, verdict: Verdict) -> bool:
+    """The fault that had stalled it is gone: what starts now gets the whole deadline."""
+    stalled = conditions_by_type(obj).get(STALLED, {})
+    by_fault = stalled.get("status") == "True" and stalled.get("reason") != STARTUP_DEADLINE_EXCEEDED
+    return by_fault and verdict.state is State.STARTING
 
 
 def soonest(*times: float | None) -> float | None:

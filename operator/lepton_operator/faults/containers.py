@@ -126,7 +126,8 @@ def _end(where: str, pod: Json, container: Json, ended: Json, looping: bool) -> 
     text = f"{where} ended with exit code {code}{f' ({name})' if name else ''}{again}"
     reason = CRASH_LOOP if looping or restarts > 1 else CONTAINER_FAILED
     told = sentence(text, last_line(ended.get("message")), SIGNALS.get(name, ""))
-    return Fault(reason, f"{told}; kubectl logs has the rest", rank=3)
+    look = f"kubectl logs {pod['metadata']['name']} -c {container['name']}{' --previous' if restarts else ''}"
+    return Fault(reason, f"{told}; {look} has the rest", rank=3)
 
 
 def _out_of_memory(what: str, pod: Json, container: Json, again: str = "") -> Fault:
