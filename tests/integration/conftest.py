@@ -81,6 +81,9 @@ def lab(kube: Kube, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     try:
         puppet.start()
         until(lambda: _is_ready(kube), "that the simulated node is Ready")
+        for namespace in _namespaces(kube):
+            # Left by a session that was killed.
+            kube.delete(f"/api/v1/namespaces/{namespace}")
         yield Lab(kube, background, puppet, tmp_path_factory.mktemp("integration"))
         until(lambda: not _namespaces(kube), lambda: f"that these end: {_namespaces(kube)}", 300)
         assert not puppet.errors, puppet.errors[:20]

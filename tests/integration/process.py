@@ -8,10 +8,12 @@ import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import Protocol
 
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.integration.background import Background
+from tests.integration.forks import ForkedLife
 from tests.integration.kube import until
 
 ROOT = Path(__file__).parents[2]
@@ -27,6 +29,23 @@ DEFAULTS = {
 }
 
 
+class Life(Protocol):
+    """A process."""
+
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+
+    def poll(self) -> int | None:
+        """The exit code, or None while it lives."""
+
+    def send_signal(self, number: int) -> None:
+        """Nothing happens when it has ended."""
+
+    def wait(self, seconds: float) -> int:
+        """The exit code, once it has ended."""
+
+
 class OperatorProcess:
     """`python -m lepton_operator`; one life after the other, never beyond this process's own."""
 
@@ -37,9 +56,12 @@ class OperatorProcess:
         namespaces: str,
         log: Path,
         settings: dict[str, str] | None = None,
+        *,
+        forked: bool = False,
     ) -> None:
         """`settings` by the names of the operator's settings; `log` gets the lines of all lives."""
         self._background = background
+        self._forked = forked
         self._log = log
         self._settings = {
             **DEFAULTS,
@@ -47,7 +69,7 @@ class OperatorProcess:
             "namespaces": namespaces,
             **(settings or {}),
         }
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Life | None = None
         self.port = 0
 
     @property
@@ -65,15 +87,16 @@ class OperatorProcess:
         """Start a life; wait until its caches are full."""
         assert not self.is_running, "one life at a time"
         self.port = free_port()
-        # The process dies with the thread that started it, which lives as long as the tests.
-        self._process = self._background.do(self._spawn)
+        if self._forked:
+            self._process = ForkedLife(self._flags(), self._log)
+        else:
+            # The process dies with the thread that started it, which lives as long as the tests.
+            self._process = self._background.do(self._spawn)
         if wait:
             self.wait_ready()
 
     def _spawn(self) -> subprocess.Popen[bytes]:
-        settings = self._settings | {"health_port": str(self.port)}
-        flags = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
-        command = ["setpriv", "--pdeathsig", "KILL", sys.executable, "-m", "lepton_operator", *flags]
+        command = ["setpriv", "--pdeathsig", "KILL", sys.executable, "-m", "lepton_operator", *self._flags()]
         environment = {
             name: value
             for name, value in os.environ.items()
@@ -83,6 +106,10 @@ class OperatorProcess:
             return subprocess.Popen(
                 command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output
             )
+
+    def _flags(self) -> list[str]:
+        settings = self._settings | {"health_port": str(self.port)}
+        return [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
 
     def wait_ready(self) -> None:
         """Wait for /readyz."""

@@ -30,7 +30,7 @@ Case = TypeVar("Case")
 class Sandbox:
     """See the module."""
 
-    def __init__(self, lab: "Lab", namespace: str, settings: dict[str, str]) -> None:
+    def __init__(self, lab: "Lab", namespace: str, settings: dict[str, str], forked: bool) -> None:
         self.kube = lab.kube
         self.puppet = lab.puppet
         self.namespace = namespace
@@ -38,7 +38,9 @@ class Sandbox:
         self.proxy = Proxy(lab.kube, lab.background)
         self.kubeconfig = lab.scratch / f"{namespace}.kubeconfig"
         log = lab.scratch / f"{namespace}.log"
-        self.operator = OperatorProcess(lab.background, self.kubeconfig, namespace, log, settings)
+        self.operator = OperatorProcess(
+            lab.background, self.kubeconfig, namespace, log, settings, forked=forked
+        )
 
     def open(self) -> None:
         """Make the namespace, the rights and the way to the API server; no operator runs yet."""
@@ -178,10 +180,10 @@ class Lab:
         self._numbers = itertools.count(1)
 
     @contextmanager
-    def sandbox(self, name: str, **settings: str) -> Iterator[Sandbox]:
-        """A case of its own; what it knows is added to an error."""
+    def sandbox(self, name: str, *, forked: bool = False, **settings: str) -> Iterator[Sandbox]:
+        """A case of its own; what it knows is added to an error. `forked`: see forks.py."""
         word = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40]
-        box = Sandbox(self, f"it-{word}-{next(self._numbers)}", settings)
+        box = Sandbox(self, f"it-{word}-{next(self._numbers)}", settings, forked)
         try:
             box.open()
             yield box
