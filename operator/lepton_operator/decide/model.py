@@ -22,6 +22,7 @@ from lepton_operator.decide.version import Target, find_target
 from lepton_operator.desired.autoscaler import ReplicaRange, autoscaler
 from lepton_operator.desired.owner import NAME_LABEL, UID_LABEL, VERSION_LABEL, Owner
 from lepton_operator.desired.serving import (
+    ARTIFACT_ANNOTATION,
     TEMPLATE_ANNOTATION,
     deployment,
     disruption_budget,
@@ -71,8 +72,7 @@ def decide(observed: Observed, context: Context, now: float) -> Plan:
     owner = Owner.of(obj)
     try:
         spec = ModelSpec.model_validate(obj["spec"])
-        pinned = (obj.get("status") or {}).get("artifact")
-        before = ModelArtifact.model_validate(pinned) if pinned else None
+        before = _pinned(observed, owner)
     except ValidationError as error:
         still = _available(_rollout(observed, owner, None), wanted=False)
         return invalid_spec(obj, READY, error, FIELDS, now, (still,))
@@ -95,6 +95,19 @@ def decide(observed: Observed, context: Context, now: float) -> Plan:
     wanted_only = not target.waiting and rollout.current and rollout.updated >= rollout.replicas
     draft.extras = (_available(rollout, wanted_only, at_zero=replicas == 0 and target.artifact is not None),)
     return finish(obj, READY, draft, spec.startup_deadline_seconds, now)
+
+
+def _pinned(observed: Observed, owner: Owner) -> ModelArtifact | None:
+    """The version wanted last: by the status, else by the Deployment that was made of it."""
+    if pinned := (observed.object.get("status") or {}).get("artifact"):
+        return ModelArtifact.model_validate(pinned)
+    live = observed.children.get(("Deployment", owner.name), {})
+    text = live.get("metadata", {}).get("annotations", {}).get(ARTIFACT_ANNOTATION)
+    try:
+        return ModelArtifact.model_validate_json(text) if text else None
+    except ValidationError:
+        # Edited by hand: as good as no note.
+        return None
 
 
 def _scaled(observed: Observed, owner: Owner, spec: ModelSpec, wanted: Json) -> list[Action]:

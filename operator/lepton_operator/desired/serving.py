@@ -12,6 +12,8 @@ from lepton_workloads.contract.tasks import HTTP_PORT, MODEL_DIR, SOURCE_DIR, Fe
 
 TEMPLATE_ANNOTATION = "lepton.ai/template"
 """Hash of what was applied: tells whether the live Deployment is the wanted one."""
+ARTIFACT_ANNOTATION = "lepton.ai/artifact"
+"""The version that is served, as status.artifact has it: read when that was lost and its training job is gone."""
 MODEL_SIZE_LIMIT = "4Gi"
 DRAIN_SECONDS = 10
 ENDPOINT_SECONDS = 5
@@ -38,6 +40,7 @@ def deployment(
     fixed = {"replicas": spec.fewest_replicas} if spec.autoscaling is None else {}
     metadata["annotations"] = {
         TEMPLATE_ANNOTATION: template_hash(template),
+        ARTIFACT_ANNOTATION: artifact.to_json(),
         REPLICAS_ANNOTATION: BY_SPEC if fixed else BY_AUTOSCALER,
     }
     return {

@@ -146,6 +146,25 @@ def test_the_pinned_version_is_served_when_its_job_is_deleted() -> None:
     assert after.events == ()
 
 
+def test_a_lost_status_is_found_again_in_the_deployment_when_the_job_is_gone_too() -> None:
+    world, plan = serving()
+    obj = {name: value for name, value in world.object.items() if name != "status"}
+    after = decide(observe(obj, *world.children.values()), NOW + 100)
+    assert stands(after) == ("Done", "Serving")
+    assert after.status["artifact"] == plan.status["artifact"]
+    assert after.status["version"] == VERSION
+
+
+def test_a_note_edited_by_hand_is_as_good_as_none() -> None:
+    world, _ = serving()
+    obj = {name: value for name, value in world.object.items() if name != "status"}
+    child = next(held for (kind, _), held in world.children.items() if kind == "Deployment")
+    notes = {**child["metadata"]["annotations"], "lepton.ai/artifact": '{"digest": 7}'}
+    edited = {**child, "metadata": {**child["metadata"], "annotations": notes}}
+    after = decide(observe(obj, edited), NOW + 100)
+    assert stands(after)[1] == "TrainingJobNotFound"
+
+
 def test_a_job_of_the_same_name_that_trains_anew_leaves_the_old_version_up() -> None:
     world, _ = serving()
     again = training_job() | {"status": {"conditions": [condition("Succeeded", "Unknown", "Training")]}}
