@@ -83,9 +83,9 @@ def _one_container(
     looping = reason == "CrashLoopBackOff"
     must_run = not is_init and pod.get("spec", {}).get("restartPolicy") == "Always"
     if ended and (looping or must_run or ended.get("exitCode") != 0):
-        fault = probe_kill(where, pod, container, ended, warnings) or _end(
-            where, pod, container, ended, looping
-        )
+        fault = _end(where, pod, container, ended, looping)
+        if fault.reason in (CONTAINER_FAILED, CRASH_LOOP):
+            fault = probe_kill(where, pod, container, ended, warnings) or fault
         return replace(fault, ended_at=ended.get("finishedAt") or "")
     return None if is_init else never_ready(where, pod, container, warnings, now)
 
@@ -114,7 +114,7 @@ def _end(where: str, pod: Json, container: Json, ended: Json, looping: bool) -> 
         said = outcome.message or f"{where} ended with exit code {code}"
         return Fault(outcome.reason, f"{said}{again}", outcome.terminal, rank=1)
     if ended.get("reason") == "OOMKilled":
-        return _out_of_memory(f"{where} was killed", pod, container, again)
+        return _out_of_memory(f"{where} was killed (exit code {code})", pod, container, again)
     if ended.get("reason") in START_REASONS:
         return _start_fault(where, pod, container, ended["reason"], ended.get("message", ""))
     if has_lost_its_container(ended):

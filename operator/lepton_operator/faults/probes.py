@@ -35,7 +35,7 @@ def never_ready(
         return None
     kind = "startup" if container.get("started") is False else "readiness"
     started = moment(container["state"]["running"].get("startedAt"))
-    said = _told(pod, warnings, (kind,), started, now)
+    said = _told(pod, warnings, kind, started, now)
     what = f"{where} runs, but is not ready: its {_described(pod, container, kind)} fails"
     look = f"kubectl logs {pod['metadata']['name']} -c {container['name']} tells what it does"
     return Fault(PROBE_FAILING, sentence(what, said, look), rank=4)
@@ -44,14 +44,17 @@ def never_ready(
 def probe_kill(
     where: str, pod: Json, container: Json, ended: Json, warnings: Sequence[WarningFact]
 ) -> Fault | None:
-    """The kubelet ended it because a probe failed; the Event was written while it ran."""
+    """The kubelet ended it because a probe failed.
+
+    The Event alone is no proof: a probe fails, too, while a program that is about to crash starts. So it must have
+    run for as long as the probe bears failures.
+    """
     since, until = moment(ended.get("startedAt")), moment(ended.get("finishedAt"))
-    spec = container_spec(pod, container["name"])
-    kinds = tuple(kind for kind in ("liveness", "startup") if f"{kind}Probe" in spec)
-    if not kinds or not since:
-        return None
-    for kind in kinds:
-        if said := _told(pod, warnings, (kind,), since, until):
+    for kind in ("liveness", "startup"):
+        probe = container_spec(pod, container["name"]).get(f"{kind}Probe")
+        if not since or not probe or until - since < _patience(probe):
+            continue
+        if said := _told(pod, warnings, kind, since, until):
             code = ended.get("exitCode")
             name = signal_name(code) if isinstance(code, int) else ""
             end = f"exit code {code}{f' ({name})' if name else ''}"
@@ -79,17 +82,20 @@ def _due(pod: Json, container: Json) -> float | None:
     return changed if changed > started else started + GRACE_SECONDS
 
 
-def _told(
-    pod: Json, warnings: Sequence[WarningFact], kinds: tuple[str, ...], since: float, until: float
-) -> str:
+def _told(pod: Json, warnings: Sequence[WarningFact], kind: str, since: float, until: float) -> str:
     """What the newest Event about such a probe says, from the time that the container ran."""
     for warning in warnings:
         about = (warning.kind, warning.name, warning.reason) == ("Pod", pod["metadata"]["name"], "Unhealthy")
         in_time = since - EVENT_SLACK_SECONDS <= warning.timestamp <= until + EVENT_SLACK_SECONDS
-        kind, _, said = warning.message.partition(" probe ")
-        if about and in_time and kind.lower() in kinds:
+        probe, _, said = warning.message.partition(" probe ")
+        if about and in_time and probe.lower() == kind:
             return clip(said.removeprefix("failed: ").removeprefix("errored: "))
     return ""
+
+
+def _patience(probe: Json) -> float:
+    """Seconds from the first failure to the last one that is borne; with Kubernetes' defaults."""
+    return float((probe.get("failureThreshold", 3) - 1) * probe.get("periodSeconds", 10))
 
 
 def _described(pod: Json, container: Json, kind: str) -> str:

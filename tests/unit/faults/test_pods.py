@@ -1,18 +1,22 @@
 """Pods, Warning Events, refusals -> the one fault that explains most."""
 
+from collections.abc import Sequence
+
 import pytest
 
+from lepton_operator.facts import WarningFact
 from lepton_operator.faults import (
-    MAX_TEXT,
+    Fault,
     claim_fault,
     creation_fault,
     deployment_fault,
     is_disrupted,
     outcome_of,
-    pod_fault,
     refusal_fault,
-    worst_fault,
 )
+from lepton_operator.faults import pod_fault as pod_fault_at
+from lepton_operator.faults import worst_fault as worst_fault_at
+from lepton_operator.faults.text import MAX_TEXT
 from tests.unit.builders import (
     NOW,
     STARTED,
@@ -28,6 +32,17 @@ from tests.unit.builders import (
     waits,
     warning,
 )
+
+
+def pod_fault(pod: Obj, warnings: Sequence[WarningFact] = ()) -> Fault | None:
+    """Now."""
+    return pod_fault_at(pod, warnings, NOW)
+
+
+def worst_fault(pods: Sequence[Obj], warnings: Sequence[WarningFact]) -> Fault | None:
+    """Now."""
+    return worst_fault_at(pods, warnings, NOW)
+
 
 JOB: Obj = {
     "metadata": {"name": "job", "uid": "uid-job"},
@@ -55,7 +70,7 @@ ROWS = [
     (
         {"phase": "Pending", "containers": [waits("InvalidImageName")]},
         "ImagePullFailed",
-        ("InvalidImageName",),
+        ("this is no name of an image",),
     ),
     ({"phase": "Pending", "init": [waits("ImagePullBackOff")]}, "ImagePullFailed", ("container fetch",)),
     (
@@ -65,12 +80,16 @@ ROWS = [
     ),
     ({"containers": [waits("RunContainerError")]}, "ContainerConfigError", ("RunContainerError",)),
     ({"containers": [LOOPING]}, "CrashLoop", ("exit code 1", "restarted 4 times", "ValueError: no")),
-    ({"containers": [ended(137)]}, "ContainerFailed", ("exit code 137 (signal 9)",)),
-    ({"containers": [ended(143)]}, "ContainerFailed", ("(signal 15)",)),
+    (
+        {"containers": [ended(137)]},
+        "ContainerFailed",
+        ("exit code 137 (SIGKILL)", "kubectl logs job-0-abcde -c work"),
+    ),
+    ({"containers": [ended(143)]}, "ContainerFailed", ("(SIGTERM)", "from outside")),
     (
         {"containers": [ended(137, reason="OOMKilled")]},
         "OutOfMemory",
-        ("limit of 2Gi", "raise resources.limits.memory"),
+        ("limit of 2Gi", "raise spec.resources.limits.memory", "exit code 137"),
     ),
     ({"containers": [ended(1, failed_text("DownloadFailed", "404"))]}, "DownloadFailed", ("404",)),
     ({"containers": [ended(1, failed_text("not a word"))]}, "ContainerFailed", ("exit code 1",)),
@@ -288,7 +307,7 @@ def test_the_outcome_is_the_last_line_also_after_a_restart() -> None:
 def test_long_texts_are_cut_and_put_on_one_line() -> None:
     fault = pod_fault(pod(JOB, phase="Pending", conditions=[unschedulable("no node\n" * 500)]))
     assert fault is not None
-    assert len(fault.message) < MAX_TEXT + 100
+    assert len(fault.message) < MAX_TEXT + 200
     assert "\n" not in fault.message
 
 
