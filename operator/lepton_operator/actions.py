@@ -23,6 +23,8 @@ class Apply:
     manifest: Json
     autoscaled: ReplicaRange | None = None
     """Set when an autoscaler owns `spec.replicas`: the manifest has none, and the live number outlasts the change."""
+    create: bool = True
+    """False: a part of a child, such as its labels, that is applied only where the child is."""
 
 
 @dataclass(frozen=True, slots=True)

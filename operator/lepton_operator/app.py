@@ -46,8 +46,8 @@ WORK_STOP_SECONDS = 6.0
 KOPF_STOP_SECONDS = 2.0
 
 POLICIES = {
-    "LeptonDataset": Policy(dataset.decide, dataset.claims_needed),
-    "LeptonTrainingJob": Policy(training_job.decide, training_job.claims_needed),
+    "LeptonDataset": Policy(dataset.decide, dataset.claims_needed, dataset.jobs_expected),
+    "LeptonTrainingJob": Policy(training_job.decide, training_job.claims_needed, training_job.jobs_expected),
     "LeptonModel": Policy(model.decide, model.claims_needed),
 }
 

@@ -25,7 +25,7 @@ from lepton_operator.api_errors import (
 )
 from lepton_operator.cache import Cache, controller_of, controller_uid, uid_of
 from lepton_operator.cluster import REPLICAS_MANAGER, Writer
-from lepton_operator.contain import difference
+from lepton_operator.contain import difference, restoring_patch
 from lepton_operator.desired.autoscaler import hand_over
 from lepton_operator.facts import Json, Key, NameHolder, Refusal
 from lepton_operator.logs import fields
@@ -147,6 +147,8 @@ class _Run:
         held = cache.get(self._key.namespace, name) if cache is not None else None
         if held is None or controller_uid(held) != self._owner_uid:
             held = await self._read(resource, name)
+            if held is None and not action.create:
+                return
             if held is None:
                 await self._make_sure_owner_lives()
                 manifest = self._complete(action.manifest, owned=True)
@@ -176,7 +178,16 @@ class _Run:
         if missing is None:
             return
         manifest = self._complete(action.manifest, owned=True, uid=uid_of(held))
-        answer = await self._cluster.apply(resource, self._key.namespace, manifest, force=True)
+        try:
+            answer = await self._cluster.apply(resource, self._key.namespace, manifest, force=True)
+        except Invalid:
+            if "spec" not in manifest:
+                raise
+            # Ours and what somebody added may not go together, such as two handlers of one probe.
+            patch = restoring_patch(held, manifest)
+            restored = await self._cluster.patch(resource, self._key.namespace, name, patch)
+            self._wrote(resource, name, "patch", restored, missing=missing)
+            answer = await self._cluster.apply(resource, self._key.namespace, manifest, force=True)
         self._wrote(resource, name, "apply", answer, action.manifest, missing)
 
     # -- delete --------------------------------------------------------------------------------------
@@ -299,7 +310,7 @@ def action_is_open(world: World, key: Key, action: Action) -> bool:
     if isinstance(action, Delete):
         return held is not None and uid_of(held) == action.uid and "deletionTimestamp" not in held["metadata"]
     if held is None:
-        return True
+        return not isinstance(action, Apply) or action.create
     if not isinstance(action, Apply):
         return False
     lent = action.autoscaled is not None and hand_over(held, action.autoscaled) is not None

@@ -69,6 +69,9 @@ class Writer(Protocol):
     ) -> Json:
         """Server-side apply under a field manager of ours."""
 
+    async def patch(self, resource: Resource, namespace: str, name: str, patch: Json) -> Json:
+        """Merge patch."""
+
     async def patch_status(self, resource: Resource, namespace: str, name: str, patch: Json) -> Json:
         """Merge patch of the status subresource."""
 
@@ -193,6 +196,18 @@ class Cluster:
             query={"fieldManager": manager, "force": "true" if force else "false"},
             body=manifest,
             content_type=APPLY_PATCH,
+            seconds=WRITE_SECONDS,
+        )
+
+    async def patch(self, resource: Resource, namespace: str, name: str, patch: Json) -> Json:
+        """Merge patch."""
+        return await self._call(
+            "PATCH",
+            resource.path(namespace, name),
+            resource=resource.qualified,
+            query={"fieldManager": FIELD_MANAGER},
+            body=patch,
+            content_type=MERGE_PATCH,
             seconds=WRITE_SECONDS,
         )
 

@@ -8,11 +8,24 @@ from lepton_operator.facts import Json
 _IGNORED = frozenset(("ownerReferences", "uid", "namespace"))
 """Of metadata: added by apply.py; that the live object is ours is checked by uid."""
 
+_KEYS: Mapping[str, tuple[str, ...]] = {
+    "containers": ("name",),
+    "initContainers": ("name",),
+    "env": ("name",),
+    "volumes": ("name",),
+    "imagePullSecrets": ("name",),
+    "volumeMounts": ("mountPath",),
+    "ports": ("port", "containerPort", "protocol"),
+}
+"""Lists that server-side apply merges row by row (x-kubernetes-list-map-keys), and what tells their rows apart."""
+
 
 def difference(live: Json, desired: Json) -> str | None:
     """Path of the first field of `desired` that `live` lacks or holds otherwise; None when contained.
 
-    Lists are compared element by element. An empty mapping or list says the same as a missing one.
+    Lists are compared element by element; of those that server-side apply merges, only our rows count: to
+    fight a row of somebody else's would take a write for ever. An empty mapping or list says the same as a
+    missing one.
     """
     for name, value in desired.items():
         below = _difference(live.get(name), value, _IGNORED if name == "metadata" else frozenset())
@@ -29,7 +42,10 @@ def _difference(live: Any, desired: Any, ignored: frozenset[str] = frozenset()) 
         if not isinstance(live, dict):
             return None if not desired and live is None else ""
         for name, value in desired.items():
-            below = _difference(live.get(name), value)
+            held = live.get(name)
+            below = _difference(held, value)
+            if below is not None and name in _KEYS and isinstance(held, (list, tuple)):
+                below = _difference_of_rows(held, value, _KEYS[name])
             if below is not None and name not in ignored:
                 return f".{name}{below}"
         return None
@@ -46,6 +62,17 @@ def _difference(live: Any, desired: Any, ignored: frozenset[str] = frozenset()) 
     return None if same else ""
 
 
+def _difference_of_rows(live: Sequence[Json], desired: Sequence[Json], keys: tuple[str, ...]) -> str | None:
+    """Each wanted row must be there, wherever; the path names it by its place among the wanted ones."""
+    rows = {tuple(row.get(key) for key in keys): row for row in live}
+    for at, other in enumerate(desired):
+        one = rows.get(tuple(other.get(key) for key in keys))
+        below = "" if one is None else _difference(one, other)
+        if below is not None:
+            return f".{at}{below}"
+    return None
+
+
 def merge_patch(before: Json, after: Json) -> dict[str, Any]:
     """The whole of `after`, with an explicit null for every field that only `before` has."""
     patch: dict[str, Any] = {name: None for name in before if after.get(name) is None}
@@ -59,6 +86,21 @@ def merge_patch(before: Json, after: Json) -> dict[str, Any]:
             else value
         )
     return patch
+
+
+def restoring_patch(live: Json, desired: Json) -> dict[str, Any]:
+    """A merge patch that makes the spec ours alone, lists and all; what it leaves out gets its default again.
+
+    The number of replicas is kept where it isn't ours. uid and resourceVersion keep another object, or one that
+    was changed again, from being patched.
+    """
+    spec = merge_patch(live["spec"], desired["spec"])
+    if "replicas" not in desired["spec"]:
+        spec.pop("replicas", None)
+    meta = desired["metadata"]
+    given = {part: meta[part] for part in ("labels", "annotations") if part in meta}
+    exact = {part: live["metadata"][part] for part in ("uid", "resourceVersion")}
+    return {"metadata": {**given, **exact}, "spec": spec}
 
 
 def without_nulls(value: Any) -> Any:

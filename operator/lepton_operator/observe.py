@@ -1,15 +1,15 @@
-"""Caches -> one frozen `Observed` per object; the only live reads are claims, by name."""
+"""Caches -> one frozen `Observed` per object; the only live reads are by name: claims, and Jobs that were lost."""
 
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 
 from lepton_operator.api_errors import NotFound
-from lepton_operator.cache import Cache, uid_of
+from lepton_operator.cache import Cache, controller_uid, slim, uid_of
 from lepton_operator.cluster import Writer
 from lepton_operator.facts import Json, Key, Observed, Refusal, WarningFact
 from lepton_operator.reports import ReportBook
-from lepton_operator.resources import CLAIM, LEPTON_RESOURCES, OWNED_RESOURCES, POD
+from lepton_operator.resources import CLAIM, JOB, LEPTON_RESOURCES, OWNED_RESOURCES, POD
 from lepton_operator.warnings_log import WarningLog, parse_time
 
 log = logging.getLogger(__name__)
@@ -75,9 +75,18 @@ class Observer:
         self._claims: dict[tuple[str, str], tuple[float, Json]] = {}
 
     async def observe(
-        self, key: Key, obj: Json, claim_names: Iterable[str], refusals: tuple[Refusal, ...]
+        self,
+        key: Key,
+        obj: Json,
+        claim_names: Iterable[str],
+        refusals: tuple[Refusal, ...],
+        jobs_expected: Iterable[str] = (),
     ) -> Observed:
-        """What is known about one object now."""
+        """What is known about one object now.
+
+        A Job whose labels somebody took away leaves the watch as if it were deleted: one that should be there
+        is looked for by name before it counts as gone.
+        """
         uid = uid_of(obj)
         children = {
             (kind, child["metadata"]["name"]): child
@@ -85,6 +94,9 @@ class Observer:
             for child in cache.owned_by(uid)
             if child["metadata"].get("namespace") == key.namespace
         }
+        for name in jobs_expected:
+            if ("Job", name) not in children and (job := await self._lost_job(key.namespace, name, uid)):
+                children["Job", name] = job
         pods = tuple(
             pod for pod in self._world.pods.owned_by(uid) if pod["metadata"].get("namespace") == key.namespace
         )
@@ -107,6 +119,13 @@ class Observer:
         now = time.monotonic()
         self._claims = {at: held for at, held in self._claims.items() if held[0] + CLAIM_SECONDS > now}
         self._claims[meta["namespace"], meta["name"]] = (now, claim)
+
+    async def _lost_job(self, namespace: str, name: str, owner_uid: str) -> Json | None:
+        try:
+            job = await self._cluster.get(JOB, namespace, name)
+        except NotFound:
+            return None
+        return slim(job, JOB) if controller_uid(job) == owner_uid else None
 
     async def _claim(self, namespace: str, name: str) -> Json | None:
         held = self._claims.get((namespace, name))

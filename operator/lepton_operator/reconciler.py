@@ -30,6 +30,7 @@ class Policy:
 
     decide: Decision
     claims_needed: Callable[[Json], tuple[str, ...]]
+    jobs_expected: Callable[[Json], tuple[str, ...]] = lambda _obj: ()
 
 
 class Reconciler:
@@ -114,7 +115,9 @@ class Reconciler:
         current = self._world.object(key)
         if current is None or uid_of(current) != uid_of(obj):
             raise OwnerGone
-        observed = await self._observer.observe(key, current, policy.claims_needed(current), refusals)
+        observed = await self._observer.observe(
+            key, current, policy.claims_needed(current), refusals, policy.jobs_expected(current)
+        )
         return observed, policy.decide(observed, self._context, self._now())
 
     def _note_refusals(self, key: Key, applied: Applied) -> bool:

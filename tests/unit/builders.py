@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from lepton_operator.actions import Create, Delete, Plan
+from lepton_operator.actions import Action, Apply, Create, Delete, Plan
 from lepton_operator.api import KIND_BY_NAME
 from lepton_operator.conditions import timestamp
 from lepton_operator.context import Context
@@ -289,8 +289,13 @@ def made(plan: Plan, kind: str = "Job") -> list[str]:
     return [
         action.manifest["metadata"]["name"]
         for action in plan.actions
-        if not isinstance(action, Delete) and action.manifest["kind"] == kind
+        if not isinstance(action, Delete) and action.manifest["kind"] == kind and makes(action)
     ]
+
+
+def makes(action: Action) -> bool:
+    """Not what only changes a child that is there."""
+    return not isinstance(action, Apply) or action.create
 
 
 def deleted(plan: Plan) -> list[str]:
@@ -299,7 +304,7 @@ def deleted(plan: Plan) -> list[str]:
 
 def manifest_of(plan: Plan, kind: str = "Job") -> Obj:
     actions: Sequence[Any] = plan.actions
-    found = (action.manifest for action in actions if not isinstance(action, Delete))
+    found = (action.manifest for action in actions if not isinstance(action, Delete) and makes(action))
     return next(dict(manifest) for manifest in found if manifest["kind"] == kind)
 
 

@@ -4,7 +4,7 @@ import re
 from math import ceil
 from typing import Any
 
-from lepton_operator.actions import Action, Delete
+from lepton_operator.actions import Action, Apply, Delete
 from lepton_operator.api.training_job import TrainingJobSpec
 from lepton_operator.conditions import SUCCEEDED, State, Verdict, conditions_by_type, seconds, timestamp
 from lepton_operator.context import Context
@@ -22,7 +22,14 @@ from lepton_operator.decide.common import (
     user_claims,
     waiting,
 )
-from lepton_operator.desired.gang import CLAIM_ANNOTATION, CONTAINER, DATASET_ANNOTATION, attempt_name
+from lepton_operator.desired.gang import (
+    CLAIM_ANNOTATION,
+    CONTAINER,
+    DATASET_ANNOTATION,
+    attempt_labels,
+    attempt_name,
+    gang_service,
+)
 from lepton_operator.desired.owner import Owner
 from lepton_operator.facts import Json, Observed
 from lepton_operator.faults import (
@@ -91,7 +98,12 @@ def running(
     draft = Draft(
         Verdict(State.STARTING, "Starting", text),
         fields,
-        [*outdated(observed, owner, number), *ensure_store(observed, spec.storage.claim_name, context)],
+        [
+            Apply(attempt_labels(owner, number), create=False),
+            Apply(gang_service(owner)),
+            *outdated(observed, owner, number),
+            *ensure_store(observed, spec.storage.claim_name, context),
+        ],
         moved_on=not known,
     )
     if begun >= spec.workers:

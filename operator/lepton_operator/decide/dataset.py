@@ -4,9 +4,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from lepton_operator.actions import Action, Create, Delete, Plan
+from lepton_operator.actions import Action, Apply, Create, Delete, Plan
 from lepton_operator.api.dataset import DatasetSpec, DatasetStatus
-from lepton_operator.conditions import READY, State, Verdict
+from lepton_operator.conditions import READY, State, Verdict, is_true
 from lepton_operator.context import Context
 from lepton_operator.decide.common import (
     Draft,
@@ -25,7 +25,7 @@ from lepton_operator.decide.common import (
     waiting,
 )
 from lepton_operator.desired.owner import Owner
-from lepton_operator.desired.prepare_job import CONTAINER, content_hash, job_name, prepare_job
+from lepton_operator.desired.prepare_job import CONTAINER, content_hash, job_labels, job_name, prepare_job
 from lepton_operator.facts import Json, Observed
 from lepton_operator.faults import (
     NODE_LOST,
@@ -65,6 +65,12 @@ def claims_needed(obj: Json) -> tuple[str, ...]:
         return ()
     source = (spec.source.pvc.claim_name,) if spec.source.pvc else ()
     return (spec.storage.claim_name, *source)
+
+
+def jobs_expected(obj: Json) -> tuple[str, ...]:
+    """The Job that was last seen at work."""
+    name = (obj.get("status") or {}).get("jobName")
+    return (name,) if name and not is_true(obj, READY) else ()
 
 
 def decide(observed: Observed, context: Context, now: float) -> Plan:
@@ -135,7 +141,10 @@ def _running(
     draft = Draft(
         Verdict(State.STARTING, "Preparing", "the pods of the preparation start"),
         kept(observed.object, (*PREPARED, "progress")) | {"jobName": name},
-        ensure_store(observed, spec.storage.claim_name, context),
+        [
+            Apply(job_labels(owner, name), create=False),
+            *ensure_store(observed, spec.storage.claim_name, context),
+        ],
     )
     if running:
         draft.verdict = Verdict(State.PROGRESSING, "Preparing", "pictures are being prepared")

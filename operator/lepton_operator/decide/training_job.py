@@ -46,6 +46,15 @@ def claims_needed(obj: Json) -> tuple[str, ...]:
     return (claim,) if claim else ()
 
 
+def jobs_expected(obj: Json) -> tuple[str, ...]:
+    """The Job of the attempt that was last seen at work."""
+    status = obj.get("status") or {}
+    number = int(status.get("attempt", 0))
+    if status.get("completionTime") or number <= int(status.get("failedAttempt", 0)):
+        return ()
+    return (attempt_name(Owner.of(obj), number),)
+
+
 def decide(observed: Observed, context: Context, now: float) -> Plan:
     """The whole story of a training job."""
     obj = observed.object

@@ -48,15 +48,20 @@ def gang_service(owner: Owner) -> Manifest:
     }
 
 
+def attempt_labels(owner: Owner, attempt: int) -> Manifest:
+    """The labels by which an attempt's Job is found, for one that lost them; nothing else is ever changed."""
+    labels = owner.labels(COMPONENT) | {ATTEMPT_LABEL: str(attempt)}
+    metadata = {"name": attempt_name(owner, attempt), "labels": labels}
+    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata}
+
+
 def attempt_job(
     owner: Owner, spec: TrainingJobSpec, dataset_key: str, data_claim: str, attempt: int, context: Context
 ) -> Manifest:
     """batch/v1 Job without retries: the first failed pod ends the attempt, the operator makes the next."""
-    name = attempt_name(owner, attempt)
-    labels = owner.labels(COMPONENT) | {ATTEMPT_LABEL: str(attempt)}
+    metadata = attempt_labels(owner, attempt)["metadata"]
+    labels = metadata["labels"]
     pod = _pod(owner, spec, dataset_key, data_claim, attempt, context)
-    metadata = owner.metadata(name, COMPONENT)
-    metadata["labels"] = labels
     metadata["annotations"] = {DATASET_ANNOTATION: dataset_key, CLAIM_ANNOTATION: data_claim}
     template = {"metadata": {"labels": labels}, "spec": pod | {"subdomain": gang_name(owner)}}
     return {

@@ -64,6 +64,11 @@ def prepare_job(owner: Owner, spec: DatasetSpec, context: Context) -> Manifest:
     }
 
 
+def job_labels(owner: Owner, name: str) -> Manifest:
+    """The labels by which a Job is found, for one that lost them; nothing else of it is ever changed."""
+    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": owner.metadata(name, COMPONENT)}
+
+
 def _pod(owner: Owner, spec: DatasetSpec, name: str, context: Context) -> Manifest:
     volumes = [claim_volume("store", spec.storage.claim_name)]
     mounts = [mount("store", DATASETS_DIR, "datasets")]

@@ -86,6 +86,15 @@ class FakeCluster:
         self.mutate(live)
         return self._bump(live)
 
+    async def patch(self, resource: Resource, namespace: str, name: str, patch: Any) -> Object:
+        self._enter("patch", resource, name)
+        live = self._live(resource, namespace, name)
+        for part in ("uid", "resourceVersion"):
+            if patch["metadata"][part] != live["metadata"][part]:
+                raise Conflict(f"{part} mismatch", status=409)
+        _merge(live, copy.deepcopy(dict(patch)))
+        return self._bump(live)
+
     async def patch_status(self, resource: Resource, namespace: str, name: str, patch: Any) -> Object:
         self._enter("status", resource, name)
         live = self._live(resource, namespace, name)

@@ -16,6 +16,12 @@ from lepton_operator.contain import difference, merge_patch, without_nulls
         ({"a": 1}, {"a": 1.0}),
         ({"metadata": {}}, {"metadata": {"ownerReferences": [{}], "namespace": "x", "uid": "y"}}),
         ({"a": [1, 2]}, {"a": (1, 2)}),
+        ({"x": {"env": [{"name": "theirs"}, {"name": "a"}]}}, {"x": {"env": [{"name": "a"}]}}),
+        ({"x": {"env": [{"name": "b"}, {"name": "a"}]}}, {"x": {"env": [{"name": "a"}, {"name": "b"}]}}),
+        (
+            {"x": {"containers": [{"name": "b"}, {"name": "a", "ports": [{"containerPort": 1}]}]}},
+            {"x": {"containers": [{"name": "a", "ports": [{"containerPort": 1}]}]}},
+        ),
     ],
 )
 def test_contained(live: Any, desired: Any) -> None:
@@ -34,6 +40,18 @@ def test_contained(live: Any, desired: Any) -> None:
         ({"a": None}, {"a": "x"}, "a"),
         ({"a": "x"}, {"a": {"b": 1}}, "a"),
         ({"a": [2, 1]}, {"a": [1, 2]}, "a.0"),
+        ({"x": {"command": ["b", "a"]}}, {"x": {"command": ["a"]}}, "x.command"),
+        ({"x": {"env": [{"name": "b"}]}}, {"x": {"env": [{"name": "a"}]}}, "x.env.0"),
+        (
+            {"x": {"env": [{"name": "b"}, {"name": "a", "value": "2"}]}},
+            {"x": {"env": [{"name": "a", "value": "1"}]}},
+            "x.env.0.value",
+        ),
+        (
+            {"x": {"ports": [{"port": 80, "protocol": "UDP"}]}},
+            {"x": {"ports": [{"port": 80, "protocol": "TCP"}]}},
+            "x.ports.0",
+        ),
     ],
 )
 def test_not_contained(live: Any, desired: Any, path: str) -> None:
