@@ -34,7 +34,7 @@ def test_a_field_of_a_list_is_told() -> None:
 
 def test_what_must_be_written_and_what_is_taken_else() -> None:
     told = fields_table(TRAINING_JOB, "spec")
-    assert "| `spec.dataset.name` | string | required | 1 to 253 characters |" in told
+    assert "| `spec.dataset.name` | string | required | 1 to 40 characters |" in told
     assert "| `spec.workers` | integer | `1` | 1 to 64 |" in told
 
 

@@ -6,7 +6,9 @@ from pydantic import Field, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
+from lepton_operator.api.kind import MAX_NAME
 from lepton_workloads.contract.base import Record
+from lepton_workloads.contract.tasks import SUBDOMAIN
 
 DEFAULT_CLAIM = "lepton-store"
 
@@ -33,8 +35,10 @@ class _QuantitySchema:
             # Instead of `pattern`, whose refusal says no more than the pattern.
             "x-kubernetes-validations": [
                 {
-                    "rule": f"type(self) == int || string(self).matches('{QUANTITY_PATTERN}')",
-                    "message": "an amount is a number with an optional unit: write for example 500m, 2 or 2Gi",
+                    "rule": f"type(self) == int ? self >= 0 && self < {10**18} : self.matches('{QUANTITY_PATTERN}')"
+                    " && quantity(self).isLessThan(quantity('1E'))",
+                    "message": "an amount is a number below 1E, not negative, with an optional unit: write for "
+                    "example 500m, 2 or 2Gi",
                 }
             ],
         }
@@ -42,7 +46,39 @@ class _QuantitySchema:
 
 Quantity = Annotated[str, _QuantitySchema]
 
-Name = Annotated[str, Field(min_length=1, max_length=253)]
+_DEVICE = "^[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?/[A-Za-z0-9]([-_.A-Za-z0-9]{0,61}[A-Za-z0-9])?$"
+
+
+def field_rule(expression: str, message: str) -> dict[str, Any]:
+    """A CEL rule of one field, for `json_schema_extra`: the refusal names the field."""
+    return {"x-kubernetes-validations": [{"rule": expression, "message": message}]}
+
+
+Name = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=253,
+        json_schema_extra=field_rule(
+            f"self.matches('{SUBDOMAIN}')",
+            "no object has such a name: write letters a-z, digits, '-' and '.', for example team-a",
+        ),
+    ),
+]
+"""Of an object of Kubernetes."""
+
+LeptonName = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=MAX_NAME,
+        json_schema_extra=field_rule(
+            "self.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
+            "no Lepton object has such a name: write letters a-z, digits and '-', a letter first, for example "
+            "digits",
+        ),
+    ),
+]
 
 StartupDeadline = Annotated[
     int,
@@ -60,15 +96,23 @@ class Storage(Record):
     """Where prepared data and model versions are kept."""
 
     claim_name: Annotated[
-        str,
+        Name,
         Field(
-            min_length=1,
-            max_length=253,
             description="PersistentVolumeClaim in the same namespace. The operator creates "
             "`lepton-store` when it is "
             "missing; any other claim is yours to create. It is never deleted.",
         ),
     ] = DEFAULT_CLAIM
+
+
+def _known(part: str) -> tuple[str, str]:
+    """Names that a container may ask for; others no node has."""
+    return (
+        f"!has(self.{part}) || self.{part}.all(k, k in ['cpu', 'memory', 'ephemeral-storage'] || "
+        f"k.startsWith('hugepages-') || k.matches('{_DEVICE}'))",
+        f"resources.{part} knows cpu, memory, ephemeral-storage, hugepages-SIZE and devices with a domain, for "
+        "example nvidia.com/gpu",
+    )
 
 
 class Resources(Record):
@@ -82,6 +126,21 @@ class Resources(Record):
         dict[str, Quantity] | None,
         Field(max_length=16, description="Upper limits by resource name, for example memory: 2Gi."),
     ] = None
+
+    cel_rules = (
+        _known("requests"),
+        _known("limits"),
+        (
+            "!has(self.requests) || self.requests.all(k, !k.contains('/') || has(self.limits) && k in self.limits)",
+            "a resource with a domain in its name belongs into limits: write for example limits: {nvidia.com/gpu: 1}",
+        ),
+        (
+            "!has(self.requests) || !has(self.limits) || self.requests.all(k, !(k in self.limits) || "
+            "!isQuantity(string(self.requests[k])) || !isQuantity(string(self.limits[k])) || "
+            "quantity(string(self.requests[k])).compareTo(quantity(string(self.limits[k]))) <= 0)",
+            "requests must not be above limits: raise the limit, or lower the request of the same name",
+        ),
+    )
 
 
 class Condition(Record):

@@ -4,16 +4,17 @@ from typing import Annotated
 
 from pydantic import Field
 
-from lepton_operator.api.common import Name, Resources, StartupDeadline, Status
+from lepton_operator.api.common import LeptonName, Resources, StartupDeadline, Status
 from lepton_operator.api.kind import AGE, Column, Kind, condition_column
 from lepton_operator.api.pod_template import PodTemplate
 from lepton_workloads.contract.base import Record
+from lepton_workloads.contract.tasks import CONTROL, SUBDOMAIN
 
 
 class TrainingJobReference(Record):
     """A LeptonTrainingJob of the same namespace."""
 
-    name: Annotated[Name, Field(description="Name of a LeptonTrainingJob in the same namespace.")]
+    name: Annotated[LeptonName, Field(description="Name of a LeptonTrainingJob in the same namespace.")]
 
 
 class ModelSource(Record):
@@ -47,9 +48,14 @@ class ModelSource(Record):
             "{trainingJob: {name: digits-cnn}}",
         ),
         (
-            "!has(self.uri) || self.uri.matches('^pvc://[a-z0-9]([-.a-z0-9]*[a-z0-9])?(/.*)?$')"
-            " || self.uri.matches('^https?://[^/ @?#]+/[^ ]+$')",
+            f"!has(self.uri) || self.uri.matches('^pvc://{SUBDOMAIN[1:-1]}(/.*)?$') && "
+            "size(self.uri.split('/')[2]) <= 253"
+            " || self.uri.matches('^https?://[^/ @?#]+/[^ ]+$') && isURL(self.uri)",
             "uri must be pvc://CLAIM/PATH, http://HOST/FILE.tar.gz or https://HOST/FILE.tar.gz",
+        ),
+        (
+            f"!has(self.uri) || !self.uri.matches('{CONTROL}')",
+            "uri must hold no control characters, such as line breaks: write it on one line",
         ),
         (
             "!has(self.uri) || !self.uri.contains('/../') && !self.uri.endsWith('/..')",

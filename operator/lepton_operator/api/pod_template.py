@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from lepton_operator.api.common import Name
+from lepton_operator.api.common import Name, field_rule
 from lepton_workloads.contract.base import Record
 
 LEPTON_ENV_PREFIX = "LEPTON_"
@@ -82,6 +82,15 @@ class Toleration(Record):
             "a toleration without a key needs operator: Exists",
         ),
         (
+            f"self.key == '' || self.key.matches('{_KEY}')",
+            "a toleration's key must be a name of letters, digits, '-', '_' and '.', with an optional domain "
+            "before it, for example nvidia.com/gpu",
+        ),
+        (
+            f"self.value.matches('{_VALUE}')",
+            "a toleration's value must be letters, digits, '-', '_' and '.', or be left out",
+        ),
+        (
             "self.operator != 'Exists' || self.value == ''",
             "a toleration with operator: Exists has no value: leave value out, or write operator: Equal",
         ),
@@ -102,7 +111,18 @@ class KeyReference(Record):
     """A key of a Secret or ConfigMap of the same namespace."""
 
     name: Annotated[Name, Field(description=NAMED_KEY)]
-    key: Annotated[Name, Field(description="Key in it.")]
+    key: Annotated[
+        str,
+        Field(
+            min_length=1,
+            max_length=253,
+            json_schema_extra=field_rule(
+                "self.matches('^[-._a-zA-Z0-9]+$') && self != '.' && !self.startsWith('..')",
+                "no Secret or ConfigMap has such a key: write letters, digits, '-', '_' and '.', for example password",
+            ),
+            description="Key in it.",
+        ),
+    ]
     optional: Annotated[bool, Field(description=OPTIONAL)] = False
 
 
@@ -164,6 +184,10 @@ class EnvFrom(Record):
             "set exactly one of secretRef and configMapRef in each entry of podTemplate.envFrom",
         ),
         (
+            "self.prefix == '' || self.prefix.matches('^[A-Za-z_][-._A-Za-z0-9]*$')",
+            "a prefix starts with a letter or '_' and holds letters, digits, '_', '-' and '.', for example DB_",
+        ),
+        (
             f"!self.prefix.startsWith('{LEPTON_ENV_PREFIX}')",
             f"variables that start with {LEPTON_ENV_PREFIX} are set by Lepton: use another prefix in envFrom",
         ),
@@ -195,7 +219,9 @@ class PodTemplate(Record):
     ] = None
     priority_class_name: Annotated[Name | None, Field(description="PriorityClass of the pods.")] = None
     runtime_class_name: Annotated[Name | None, Field(description="RuntimeClass of the pods.")] = None
-    scheduler_name: Annotated[Name | None, Field(description="Scheduler that places the pods.")] = None
+    scheduler_name: Annotated[
+        str | None, Field(min_length=1, max_length=253, description="Scheduler that places the pods.")
+    ] = None
     image_pull_secrets: Annotated[
         list[LocalReference] | None,
         Field(

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from lepton_operator.api.common import Name, Resources, StartupDeadline, Status, Storage
+from lepton_operator.api.common import LeptonName, Resources, StartupDeadline, Status, Storage
 from lepton_operator.api.kind import AGE, Column, Kind, condition_column
 from lepton_operator.api.pod_template import PodTemplate
 from lepton_workloads.contract.base import Record
@@ -16,7 +16,7 @@ MUTABLE_FIELDS = frozenset({"active_deadline_seconds", "backoff_limit"})
 class DatasetReference(Record):
     """A LeptonDataset of the same namespace."""
 
-    name: Annotated[Name, Field(description="Name of a LeptonDataset in the same namespace.")]
+    name: Annotated[LeptonName, Field(description="Name of a LeptonDataset in the same namespace.")]
 
 
 class TrainingJobSpec(Record):

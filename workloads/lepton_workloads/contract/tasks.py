@@ -46,6 +46,12 @@ SCRATCH_DIR = PurePosixPath("/tmp")
 """The only other writable folder: an emptyDir with a size limit."""
 
 
+SUBDOMAIN = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
+"""Names of most objects in Kubernetes (RFC 1123)."""
+CONTROL = "[\\\\x00-\\\\x1f\\\\x7f]"
+"""Control characters, as a pattern in CEL: no file of a dataset or model has them in its path."""
+
+
 class PvcFolder(Record):
     """A folder on a PersistentVolumeClaim of the same namespace."""
 
@@ -67,6 +73,14 @@ class PvcFolder(Record):
         (
             "!self.path.startsWith('/') && !self.path.split('/').exists(p, p == '..')",
             "path is relative to the claim's root and must not hold '..': write for example photos/2026",
+        ),
+        (
+            f"!self.path.matches('{CONTROL}')",
+            "path must hold no control characters, such as line breaks: write it on one line",
+        ),
+        (
+            f"self.claimName.matches('{SUBDOMAIN}')",
+            "no claim has such a claimName: write letters a-z, digits, '-' and '.', for example photos",
         ),
     )
 
