@@ -1,11 +1,11 @@
-"""`kubectl wait` and `kubectl get` on the recorded object of every row of the state tables.
+"""`kubectl wait` and `kubectl get` on recorded objects: every set of conditions in the state tables once.
 
 The objects are of copies of the three kinds, with the same versions (schema, status, columns) under another group: no
 operator watches them, so what is written stays, whatever else runs in the cluster.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,19 +26,22 @@ GROUP = "states.example.org"
 PREFIX = "Recorded"
 SPECS = {"LeptonDataset": dataset(), "LeptonTrainingJob": training_job(), "LeptonModel": model()}
 
-ROWS = {f"row-{at}": row for at, row in enumerate(EVERY) if row.since is Since.NOTHING}
+
+def first_of_each(rows: dict[str, Row], look: Callable[[Row], Hashable]) -> dict[str, Row]:
+    """Of the rows of a kind that look the same, the first."""
+    found: dict[Hashable, str] = {}
+    for name, row in rows.items():
+        found.setdefault((row.kind, look(row)), name)
+    return {name: rows[name] for name in found.values()}
+
+
+ROWS = first_of_each(
+    {f"row-{at}": row for at, row in enumerate(EVERY) if row.since is Since.NOTHING},
+    lambda row: tuple(row.conditions()),
+)
 """Name of the object -> row."""
-
-
-def examples() -> dict[str, Row]:
-    """One row for each kind and combination of statuses: `kubectl wait` looks at nothing else."""
-    found: dict[tuple[str, ...], tuple[str, Row]] = {}
-    for name, row in ROWS.items():
-        found.setdefault((row.kind, *(status for _, status, _ in row.conditions())), (name, row))
-    return dict(found.values())
-
-
-EXAMPLES = examples()
+EXAMPLES = first_of_each(ROWS, lambda row: tuple(status for _, status, _ in row.conditions()))
+"""`kubectl wait` looks at statuses only."""
 CASES = sorted({(row.kind, one, now) for row in EXAMPLES.values() for one, now, _ in row.conditions()})
 """(kind, condition, status) that occur."""
 
