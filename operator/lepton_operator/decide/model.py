@@ -174,7 +174,7 @@ def _verdict(
             return Verdict(State.DONE, "ScaledToZero", f"version {target.version} is scaled to 0 replicas")
         text = f"version {target.version} answers on all {replicas} replicas"
         return Verdict(State.DONE, "Serving", text)
-    if rollout.found and (fault := _fault(observed, owner, replicas, target, now)):
+    if rollout.found and (fault := _fault(observed, owner, target, rollout.updated < replicas, now)):
         return waiting(fault)
     text = (
         f"version {target.version}: {rollout.updated} of {replicas} replicas updated, {rollout.ready} ready"
@@ -197,20 +197,21 @@ def _moved_on(obj: Json, target: Target, rollout: Rollout) -> bool:
     return bool(status.get("version", "") != target.version or more)
 
 
-def _fault(observed: Observed, owner: Owner, replicas: int, target: Target, now: float) -> Fault | None:
+def _fault(observed: Observed, owner: Owner, target: Target, missing: bool, now: float) -> Fault | None:
+    """What is wrong; `missing`: not all pods of the wanted template were made."""
     pods = _newest_pods(observed, target)
-    live = observed.children.get(("Deployment", owner.name))
     claims = [target.artifact.claim_name] if target.artifact and target.artifact.claim_name else []
     return (
         claim_fault(observed.claims, claims)
         or worst_fault(pods, observed.warnings, now)
-        or deployment_fault(live)
-        or (
-            creation_fault("Deployment", owner.name, observed.warnings, pods)
-            if len(pods) < replicas
-            else None
-        )
+        or (_creation_fault(observed, owner, pods) if missing else None)
     )
+
+
+def _creation_fault(observed: Observed, owner: Owner, pods: list[Json]) -> Fault | None:
+    """Why pods are missing; asked only then: an earlier template's refusal stays in the Deployment for a while."""
+    deployment = observed.children.get(("Deployment", owner.name))
+    return deployment_fault(deployment) or creation_fault("Deployment", owner.name, observed.warnings, pods)
 
 
 def _newest_pods(observed: Observed, target: Target) -> list[Json]:

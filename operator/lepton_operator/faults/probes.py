@@ -20,7 +20,10 @@ from lepton_operator.faults.text import (
 )
 
 GRACE_SECONDS = 15.0
-"""How long a container may run before it is ready without a word: a server takes less than five."""
+"""How long a container that has started may be unready without a word: a server is ready at once."""
+
+START_SECONDS = 30.0
+"""The same for one whose startup probe has not passed: many that start at once share the processors."""
 
 EVENT_SLACK_SECONDS = 2.0
 """Events and the times of containers are both rounded to seconds."""
@@ -79,7 +82,8 @@ def _due(pod: Json, container: Json) -> float | None:
     started = moment(running.get("startedAt"))
     row = condition(pod, "ContainersReady")
     changed = moment(row.get("lastTransitionTime")) if row.get("status") == "False" else 0.0
-    return changed if changed > started else started + GRACE_SECONDS
+    grace = START_SECONDS if container.get("started") is False else GRACE_SECONDS
+    return changed if changed > started else started + grace
 
 
 def _told(pod: Json, warnings: Sequence[WarningFact], kind: str, since: float, until: float) -> str:

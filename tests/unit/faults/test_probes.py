@@ -84,6 +84,15 @@ def test_a_start_is_no_fault_until_it_takes_too_long() -> None:
     assert fault_of(new, now=STARTED_AT + GRACE_SECONDS).reason == "ProbeFailing"
 
 
+def test_a_program_that_has_not_started_gets_more_time() -> None:
+    starting = server(started=False)
+    assert pod_fault(starting, [], STARTED_AT + GRACE_SECONDS) is None
+    wait = look_again([starting], STARTED_AT)
+    assert wait is not None
+    fault = fault_of(starting, now=STARTED_AT + wait)
+    assert "startup probe (GET /healthz)" in fault.message
+
+
 def test_a_server_that_was_ready_and_is_no_more_is_a_fault_at_once() -> None:
     assert fault_of(server(unready_since(STARTED_AT + 5)), now=STARTED_AT + 6).reason == "ProbeFailing"
 
