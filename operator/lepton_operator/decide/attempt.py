@@ -12,6 +12,7 @@ from lepton_operator.decide.common import (
     Draft,
     ensure_store,
     has_ended,
+    image_was_replaced,
     job_condition,
     kept,
     pod_index,
@@ -112,6 +113,8 @@ def running(
         )
     if fault := _fault(observed, spec, name, pods, now):
         draft.verdict = waiting(fault)
+        if image_was_replaced(job, fault, context.trainer_image):
+            draft.actions += stop(observed, owner, number)
     draft.pulls = pulls_of(at_work)
     report = context.report_interval_seconds if at_work else None
     draft.requeue_after = soonest(report, look_again(pods, now))

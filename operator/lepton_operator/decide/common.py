@@ -24,7 +24,7 @@ from lepton_operator.conditions import (
 from lepton_operator.context import Context
 from lepton_operator.desired.store_claim import store_claim
 from lepton_operator.facts import Json, Observed
-from lepton_operator.faults import Fault
+from lepton_operator.faults import IMAGE_PULL_FAILED, Fault
 from lepton_workloads.contract.outcome import Report
 
 
@@ -119,6 +119,12 @@ def job_condition(job: Json, kind: str) -> Json | None:
     """The Job's condition of that type when it is True."""
     condition = conditions_by_type(job).get(kind, {})
     return condition if condition.get("status") == "True" else None
+
+
+def image_was_replaced(job: Json, fault: Fault, image: str) -> bool:
+    """The image that a Job can't pull is not that of the operator's settings any more: made anew, it may work."""
+    used = job["spec"]["template"]["spec"]["containers"][0]["image"]
+    return fault.reason == IMAGE_PULL_FAILED and used != image
 
 
 def pods_of_job(pods: Sequence[Json], job: Json) -> list[Json]:

@@ -13,6 +13,7 @@ from lepton_operator.decide.common import (
     ensure_store,
     finish,
     has_ended,
+    image_was_replaced,
     invalid_spec,
     job_condition,
     kept,
@@ -150,7 +151,8 @@ def _running(
         draft.verdict = Verdict(State.PROGRESSING, "Preparing", "pictures are being prepared")
     if fault := _fault(observed, spec, name, pods, now):
         draft.verdict = waiting(fault)
-        if fault.reason == NODE_LOST and any(is_disrupted(pod) for pod in pods if not has_ended(pod)):
+        lost = fault.reason == NODE_LOST and any(is_disrupted(pod) for pod in pods if not has_ended(pod))
+        if lost or image_was_replaced(job, fault, context.server_image):
             # The Job would wait for the lost pod to end; made anew, it goes on elsewhere with what is there.
             draft.actions.append(Delete("Job", name, job["metadata"]["uid"]))
     draft.pulls = pulls_of(running)
