@@ -94,6 +94,8 @@ All conditions of a kind are there from the first visit of the operator, each wi
 An object that the operator has not seen has `status: {{observedGeneration: -1}}` and no conditions; after a change of
 the spec `status.observedGeneration` is behind `metadata.generation`. Both are InProgress for kstatus (Flux and Helm 4
 ask it) and Progressing for Argo CD with the health checks in [deploy/argocd](../../deploy/argocd).
+These never say Suspended: a model with `replicas: 0` is what its spec wants, so Healthy, as a Deployment with none is.
+Missing is Argo CD's own word for an object that is not in the cluster.
 
 `kubectl wait` works on every condition, also on False: `kubectl wait --for=condition=Stalled=False lm/digits`.
 

@@ -117,6 +117,20 @@ def job_trains_anew() -> Observed:
     return replace(after_visit(up()), training_job=again)
 
 
+def with_spec(facts: Observed, **spec: Any) -> Observed:
+    """The same with another spec, and the status that the object had."""
+    obj = model(**spec) | {"status": facts.object["status"]}
+    obj["metadata"]["generation"] = 2
+    return replace(facts, object=obj)
+
+
+def scaling_to_zero() -> Observed:
+    """The pods end, and none answers any more."""
+    obj, job = model(replicas=0), succeeded_job()
+    deployment = live(decide(observe(obj, training_job=job)), 1, 1, 0)
+    return observe(obj, deployment, training_job=job)
+
+
 def new_version(*pods: Obj, replicas: int = 2, updated: int = 1) -> Observed:
     """The job has another version; the old one answers, pods of the new one have these parts."""
     facts = replace(after_visit(up()), training_job=succeeded_job(NEW_DIGEST))
@@ -240,6 +254,10 @@ ROWS = (
                     condition("Stalled", "True"))),
     Row("a job of the same name trains anew while the old version answers", GOING,
         "TrainingJobNotReady", job_trains_anew(), ANSWERING),
+    Row("its source names another job, which does not exist, while the old version answers", WAITING,
+        "TrainingJobNotFound",
+        replace(with_spec(after_visit(up()), source={"trainingJob": {"name": "other"}}), training_job=None),
+        ANSWERING),
     Row("first visit: its children are made", STARTING, "RollingOut",
         observe(model(), training_job=succeeded_job())),
     Row("its pods start", STARTING, "RollingOut", world(1, 1, 0, CREATING)),
@@ -268,10 +286,15 @@ ROWS = (
     *(of_refused_pods(*one) for one in REFUSED_PODS),
     Row("the Deployment says that a quota has no room for its pods", WAITING, "QuotaExceeded",
         refused_by_set()),
+    Row("a quota has no room for a pod while others answer", WAITING, "QuotaExceeded",
+        world(1, 1, 1, spec={"replicas": 2},
+              warnings=(warning("ReplicaSet", "answers-5d4f", "FailedCreate", "exceeded quota: small"),)),
+        ANSWERING),
     SERVING,
     Row("its training job was deleted, the version goes on answering", DONE, "Serving",
         replace(after_visit(up()), training_job=None), ANSWERING),
     ZERO,
+    Row("replicas is 0, and its pods end", STARTING, "RollingOut", scaling_to_zero(), AT_ZERO),
     Row("the autoscaler has asked for more pods than answer yet", STARTING, "RollingOut",
         autoscaled(3, 2), ANSWERING),
     Row("as many pods answer as the autoscaler asked for", DONE, "Serving", autoscaled(3, 3), ANSWERING),
