@@ -45,13 +45,15 @@ class Gate:
     """Events that the operator got, bookmarks aside."""
     held: list[tuple[Stream, Event]] = field(default_factory=list)
     freeze_after: int | None = None
-    """Once so many events have passed, everything is held."""
+    """Once so many events have passed, those of `frozen` are held."""
+    frozen: frozenset[str] | None = None
+    """Resources whose watches freeze; None for all."""
     merged: int = 0
     """Events that were never told, because a later one about the same object was."""
 
     def take(self, stream: Stream, event: Event) -> None:
         """An event comes from the API server."""
-        frozen = self.freeze_after is not None and self.passed >= self.freeze_after
+        frozen = self._is_frozen(stream)
         waiting = any(other is stream for other, _ in self.held)
         if frozen or waiting or not self.passes(event):
             # Bookmarks would move the operator past what is held; those held are dropped.
@@ -60,8 +62,11 @@ class Gate:
             return
         self._tell(stream, event)
 
-    def release(self) -> int:
-        """Tell what is held, in order; how many events that were."""
+    def release(self, reverse: bool = False) -> int:
+        """Tell what is held; how many events that were.
+
+        In order, or watch by watch with the one that spoke first as the last: watches have no common order.
+        """
         held, self.held = self.held, []
         if self.merges:
             last: OrderedDict[tuple[int, tuple[str, str]], tuple[Stream, Event]] = OrderedDict()
@@ -70,6 +75,9 @@ class Gate:
                 last.move_to_end((id(stream), event.name))
             self.merged += len(held) - len(last)
             held = list(last.values())
+        if reverse:
+            first = {id(stream): at for at, (stream, _) in reversed(list(enumerate(held)))}
+            held.sort(key=lambda one: -first[id(one[0])])
         for stream, event in held:
             self._tell(stream, event)
         return len(held)
@@ -83,6 +91,11 @@ class Gate:
         self.freeze_after = None
         self.passes = lambda _event: True
         self.release()
+
+    def _is_frozen(self, stream: Stream) -> bool:
+        if self.freeze_after is None or self.passed < self.freeze_after:
+            return False
+        return self.frozen is None or stream.resource in self.frozen
 
     def _tell(self, stream: Stream, event: Event) -> None:
         if event.type != "BOOKMARK":

@@ -101,17 +101,29 @@ class Proxy:
         """Watches that are open."""
         return len(self._streams)
 
-    def freeze(self, after: int = 0) -> None:
-        """From that event on, watches tell nothing."""
-        self._background.do(lambda: setattr(self.gate, "freeze_after", after))
+    def freeze(self, after: int = 0, resources: frozenset[str] | None = None) -> None:
+        """From that event on, watches (of these resources) tell nothing."""
+
+        def freeze() -> None:
+            self.gate.freeze_after, self.gate.frozen = after, resources
+
+        self._background.do(freeze)
 
     def thaw(self) -> None:
         """Watches tell what was held, and go on."""
         self._background.do(self.gate.open)
 
-    def release(self) -> int:
-        """Watches tell what is held now; how many events that were."""
-        return self._background.do(self.gate.release)
+    def hold_all(self, *, merge: bool) -> None:
+        """Watches tell nothing but what `release` lets through; merged: the last event of each object."""
+
+        def hold() -> None:
+            self.gate.passes, self.gate.merges = lambda _event: False, merge
+
+        self._background.do(hold)
+
+    def release(self, reverse: bool = False) -> int:
+        """Watches tell what is held now, see Gate; how many events that were."""
+        return self._background.do(lambda: self.gate.release(reverse))
 
     # -- the loop's side ------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ Cases don't touch each other, so they run side by side.
 
 import itertools
 import re
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from typing import TypeVar
 from tests.integration import dump, rights
 from tests.integration.background import Background
 from tests.integration.kube import Kube, Object, conditions, is_settled, path_of, until
+from tests.integration.objects import chain
 from tests.integration.plays import Script
 from tests.integration.process import OperatorProcess
 from tests.integration.proxy import Proxy
@@ -178,6 +180,20 @@ class Lab:
         self.puppet = puppet
         self.scratch = scratch
         self._numbers = itertools.count(1)
+        self._chain_end: list[str] | None = None
+        self._lock = threading.Lock()
+
+    def chain_end(self) -> list[str]:
+        """The end state of one object of each kind, when nothing disturbs."""
+        with self._lock:
+            if self._chain_end is None:
+                with self.sandbox("undisturbed", forked=True) as box:
+                    box.operator.start()
+                    box.create(*chain())
+                    box.wait_settled()
+                    until(box.operator.is_idle, "that the operator rests")
+                    self._chain_end = box.dump()
+            return self._chain_end
 
     @contextmanager
     def sandbox(self, name: str, *, forked: bool = False, **settings: str) -> Iterator[Sandbox]:

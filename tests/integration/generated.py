@@ -1,0 +1,120 @@
+"""Specs from the schemas of the CRDs for the tests with a cluster: any, those that pods are made of, good ones."""
+
+import os
+from collections.abc import Iterator
+from copy import deepcopy
+from typing import Any
+
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
+
+from lepton_operator.api import KINDS
+from tests.integration.kube import Object
+from tests.unit.schema import Schema, root_schema
+from tests.unit.strategies import AFFINITIES, WORDS, Special, drawn, values
+
+MORE = int(os.environ.get("PROPERTY_EXAMPLES", "0"))
+"""So many times as many examples, and other ones in each run."""
+
+EXAMPLES = settings(
+    derandomize=not MORE,
+    database=None,
+    deadline=None,
+    phases=(Phase.explicit, Phase.generate, Phase.shrink) if MORE else (Phase.explicit, Phase.generate),
+    suppress_health_check=list(HealthCheck),
+)
+SCHEMAS: dict[str, Schema] = {kind.name: root_schema(kind)["properties"]["spec"] for kind in KINDS}
+ANY: dict[str, SearchStrategy[Any]] = {name: values(schema) for name, schema in SCHEMAS.items()}
+
+CLAIMS = ("photos", "models")
+"""Claims that the sandbox of these tests has, beside the default one."""
+
+
+def how_many(usual: int) -> int:
+    """Examples of a test."""
+    return usual * max(1, MORE)
+
+
+def examples(strategy: SearchStrategy[Any], usual: int) -> list[Any]:
+    """So many examples."""
+    return drawn(strategy, how_many(usual), by_chance=bool(MORE))
+
+
+def _split() -> SearchStrategy[Any]:
+    shares = st.sampled_from(((0.8, 0.1, 0.1), (0.5, 0, 0.5), (0.7, 0.2, 0.1)))
+    named = shares.map(lambda found: dict(zip(("train", "validation", "test"), found, strict=True)))
+    return st.builds(lambda split, seed: split | {"seed": seed}, named, st.integers(0, 2**31 - 1))
+
+
+def _resources() -> SearchStrategy[Any]:
+    cpu, memory = st.sampled_from(("100m", "0.25", 1)), st.sampled_from(("64Mi", "1000k", "1.5Gi"))
+    requests = st.fixed_dictionaries({"cpu": cpu}, optional={"memory": memory})
+    limits = st.fixed_dictionaries(
+        {}, optional={"cpu": st.sampled_from((2, "1500m")), "memory": st.just("2Gi")}
+    )
+    return st.fixed_dictionaries({"requests": requests}, optional={"limits": limits})
+
+
+def _autoscaling() -> SearchStrategy[Any]:
+    bounds = st.sampled_from(((1, 3), (2, 3), (2, 5)))
+    return bounds.map(lambda found: {"minReplicas": found[0], "maxReplicas": found[1]})
+
+
+def _special(claims: tuple[str, ...], jobs: tuple[str, ...], deadlines: tuple[int, ...]) -> Special:
+    claim = st.sampled_from(claims)
+    paths = st.sampled_from(WORDS["path"])
+    folder = st.builds(lambda name, path: {"pvc": {"claimName": name, "path": path}}, claim, paths)
+    builtin: SearchStrategy[Any] = st.just({"builtin": "digits"})
+    data = builtin | folder
+    version = st.builds(lambda name, path: {"uri": f"pvc://{name}/{path}"}, claim, paths)
+    fetched = st.just({"uri": "https://models.example/digits.tar.gz", "sha256": "0" * 64})
+    trained = st.sampled_from(jobs).map(lambda name: {"trainingJob": {"name": name}})
+    return {
+        "source": data,
+        "split": _split(),
+        "parallelism": st.integers(1, 2),
+        "storage": st.sampled_from(("lepton-store", *claims)).map(lambda name: {"claimName": name}),
+        "resources": _resources(),
+        "startupDeadlineSeconds": st.sampled_from(deadlines),
+        "activeDeadlineSeconds": st.sampled_from((3600, 31_536_000)),
+        "dataset": st.sampled_from(jobs).map(lambda name: {"name": name}),
+        "workers": st.integers(1, 2),
+        "training.batchSize": st.sampled_from((2, 64, 65_536)),
+        "replicas": st.integers(0, 3),
+        "autoscaling": _autoscaling(),
+        "model source": version | fetched | trained,
+        "podTemplate.affinity": st.sampled_from(AFFINITIES),
+    }
+
+
+def _specs(kind: str, special: Special) -> SearchStrategy[Any]:
+    if kind == "LeptonModel":
+        special = {**special, "source": special["model source"]}
+    return values(SCHEMAS[kind], special=special).map(one_who_scales)
+
+
+def one_who_scales(spec: Object) -> Object:
+    """replicas and autoscaling exclude each other."""
+    if "autoscaling" in spec:
+        spec = {name: value for name, value in spec.items() if name != "replicas"}
+    return spec
+
+
+RUNNABLE = {
+    kind: _specs(kind, _special((*CLAIMS, "nobody"), ("digits", "nobody"), (1, 600, 86_400)))
+    for kind in SCHEMAS
+}
+"""Few pods each; what they refer to may be missing."""
+
+_GOOD = {kind: _specs(kind, _special(CLAIMS, ("digits",), (600, 86_400))) for kind in SCHEMAS}
+_PLACED = ("nodeSelector", "affinity", "priorityClassName", "runtimeClassName", "schedulerName")
+
+
+def good_specs(kind: str) -> Iterator[Object]:
+    """Specs whose pods run: what they refer to is there, and nothing keeps them from the simulated node."""
+    for spec in drawn(_GOOD[kind], 400, by_chance=bool(MORE)):
+        template = spec.get("podTemplate", {})
+        for name in _PLACED:
+            template.pop(name, None)
+        yield deepcopy(spec)
