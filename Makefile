@@ -52,6 +52,10 @@ venv: $(STAMP)  ## make the virtual environment (the other targets do it by them
 test: needed $(STAMP)  ## run every check and every test, on a cluster of its own
 	@scripts/test.sh
 
+.PHONY: soak
+soak: needed $(STAMP)  ## create and delete objects for SOAK_MINUTES (60), memory must stay flat
+	@SOAK_MINUTES="$(or $(SOAK_MINUTES),60)" scripts/test.sh tests/integration/test_soak.py -s
+
 .PHONY: unit
 unit: $(STAMP)  ## run the unit tests and the state tables (two minutes, needs no cluster)
 	@$(PY) -m pytest tests/unit tests/states

@@ -7,6 +7,8 @@ import os
 import time
 from collections.abc import Iterable
 
+import pytest
+
 from tests.integration.kube import Object, until
 from tests.integration.objects import dataset, served_model, training_job
 from tests.integration.sandbox import Lab, Sandbox
@@ -20,6 +22,11 @@ MARGIN = 8 * 1024 * 1024
 """A leak of one slim object (6 KB and more) a cycle would be 4 MiB and more in 700 cycles, several objects a
 cycle more than this; the allocator alone moves the figure by some MiB."""
 GAUGES = ("lepton_cached_objects", "lepton_workqueue_depth", "lepton_workqueue_active_workers")
+
+
+MINUTES = float(os.environ.get("SOAK_MINUTES") or 0)
+
+pytestmark = pytest.mark.timeout(900 + 60 * MINUTES)
 
 
 def batch(number: int) -> list[Object]:
@@ -53,7 +60,6 @@ def cycle(box: Sandbox, objects: Iterable[Object]) -> None:
 
 
 def test_memory_is_flat_while_objects_come_and_go(lab: Lab) -> None:
-    minutes = float(os.environ.get("SOAK_MINUTES") or 0)
     with lab.sandbox("soak") as box:
         claim = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}}
         box.kube.create(
@@ -71,7 +77,7 @@ def test_memory_is_flat_while_objects_come_and_go(lab: Lab) -> None:
         until(box.operator.is_idle, "that the operator rests")
         start, began, done = gauges(box), time.monotonic(), 0
         memory: list[int] = []
-        while done < CYCLES or time.monotonic() - began < 60 * minutes:
+        while done < CYCLES or time.monotonic() - began < 60 * MINUTES:
             cycle(box, batch(done))
             done += AT_ONCE
             until(lambda: gauges(box) == start, lambda: f"{start}\nbut {gauges(box)}", 60)
