@@ -15,6 +15,15 @@ FILES = ("conditions.py", "apply.py", "faults.py", "faults/*.py", "decide/*.py")
 REASON_ARGUMENT = {"Verdict": 1, "Fault": 0, "Refusal": 2, "_Refused": 0, "Extra": 2, "_start_again": 2}
 """Which argument of a call is a reason."""
 
+KIND_OF_FILE = {
+    "dataset.py": "LeptonDataset",
+    "training_job.py": "LeptonTrainingJob",
+    "attempt.py": "LeptonTrainingJob",
+    "model.py": "LeptonModel",
+    "version.py": "LeptonModel",
+}
+"""Which kind a decision is about."""
+
 WORD = re.compile(r"[A-Z][a-zA-Z]+\Z")
 CONDITION_TYPES = frozenset(word for words in TYPES.values() for word in words) - {"Succeeded"}
 """Constants that name conditions; Succeeded is a reason as well."""
@@ -29,6 +38,18 @@ def all_reasons() -> set[str]:
         for expression in _reason_expressions(tree):
             found |= set(_words(expression, constants))
     return found | {failure.value for failure in Failure}
+
+
+def all_verdicts() -> set[tuple[str, str, str]]:
+    """(kind, name of the State, reason) of each verdict that a decision writes down in so many words."""
+    return {
+        (kind, node.args[0].attr, reason)
+        for name, kind in KIND_OF_FILE.items()
+        for node in ast.walk(ast.parse((SOURCE / "decide" / name).read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Verdict"
+        if isinstance(node.args[0], ast.Attribute)
+        for reason in _words(node.args[1], {})
+    }
 
 
 def _constants(tree: ast.Module) -> Iterator[tuple[str, str]]:
