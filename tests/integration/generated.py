@@ -61,6 +61,24 @@ def _autoscaling() -> SearchStrategy[Any]:
     return bounds.map(lambda found: {"minReplicas": found[0], "maxReplicas": found[1]})
 
 
+STRANGE_AFFINITIES = (
+    {"nodeAffinity": "here"},
+    {"unknown": {"field": 1}},
+    {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [{"topologyKey": ""}]}},
+    {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": []}}},
+)
+STRANGE_RESOURCES = (
+    {"limits": {"nvidia.com/gpu": 1}},
+    {"limits": {"nvidia.com/gpu": "0.5"}},
+    {"limits": {"kubernetes.io/unknown": 1}},
+    {"limits": {"hugepages-2Mi": "64Mi"}},
+    {"requests": {"cpu": 0, "memory": "0.1"}},
+    {"requests": {"cpu": "999999"}},
+    {"requests": {"memory": "0.9E"}, "limits": {"memory": "0.9E"}},
+    {},
+)
+
+
 def _special(claims: tuple[str, ...], jobs: tuple[str, ...], deadlines: tuple[int, ...]) -> Special:
     claim = st.sampled_from(claims)
     paths = st.sampled_from(WORDS["path"])

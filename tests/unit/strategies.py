@@ -5,7 +5,6 @@ are passed often enough to see what comes behind them.
 """
 
 import math
-import re
 from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from typing import Any
@@ -144,9 +143,9 @@ DRAWN: dict[str, Callable[[Schema, Path, Special | None], SearchStrategy[Any]]] 
 
 
 @st.composite
-def broken(draw: DrawFn, schema: Schema, special: Special | None = None) -> Any:
-    """A spec with one thing in it that is wrong, or at least strange."""
-    spec = deepcopy(draw(values(schema, special=special)))
+def broken(draw: DrawFn, schema: Schema, base: SearchStrategy[Any] | None = None) -> Any:
+    """A spec (by default any that the schema takes) with one thing in it that is wrong, or at least strange."""
+    spec = deepcopy(draw(values(schema) if base is None else base))
     places = list(_places(schema, spec))
     holder, key, node = draw(st.sampled_from(places)) if places else (spec, "unknown", schema)
     harm = draw(st.sampled_from(("type", "range", "missing", "unknown", "null")))
@@ -237,8 +236,3 @@ def drawn(strategy: SearchStrategy[Any], count: int, *, by_chance: bool = False)
 
     collect()
     return found
-
-
-def is_sentence(text: str) -> bool:
-    """Several words, on one line."""
-    return len(re.findall(r"\w+", text)) >= 5 and "\n" not in text
