@@ -35,6 +35,8 @@ from lepton_operator.resources import RESOURCE_BY_KIND, Resource
 log = logging.getLogger(__name__)
 
 MAX_MESSAGE = 1024
+NO_VERSION = "1"
+"""As a precondition of server-side apply: the object is made, or there is a conflict; etcd counts objects from 2 on."""
 
 
 class OwnerGone(Exception):
@@ -146,14 +148,8 @@ class _Run:
         cache = self._cache(resource)
         held = cache.get(self._key.namespace, name) if cache is not None else None
         if held is None or controller_uid(held) != self._owner_uid:
-            held = await self._read(resource, name)
-            if held is None and not action.create:
-                return
+            held = await self._apply_new(action, resource, name)
             if held is None:
-                await self._make_sure_owner_lives()
-                manifest = self._complete(action.manifest, owned=True)
-                answer = await self._cluster.apply(resource, self._key.namespace, manifest, force=False)
-                self._wrote(resource, name, "create", answer, action.manifest)
                 return
             self._claim_as_ours(held, resource, name)
             self._remember(resource, held)
@@ -165,6 +161,27 @@ class _Run:
             # Deleted, or deleted and made anew, since it was read: the cache must not say otherwise.
             self._forget(resource, held)
             raise
+
+    async def _apply_new(self, action: Apply, resource: Resource, name: str) -> Json | None:
+        """Make a child that the cache doesn't hold; what is there under its name already, if anything.
+
+        An owner's first visit doesn't look before: no object has NO_VERSION, so that this never changes one.
+        """
+        first_visit = (self._owner.get("status") or {}).keys() <= {"observedGeneration"}
+        found = None if first_visit else await self._read(resource, name)
+        if found is not None or not action.create:
+            return found
+        await self._make_sure_owner_lives()
+        manifest = self._complete(action.manifest, owned=True, version=NO_VERSION)
+        try:
+            answer = await self._cluster.apply(resource, self._key.namespace, manifest, force=False)
+        except Conflict:
+            found = await self._read(resource, name)
+            if found is None:
+                raise
+            return found
+        self._wrote(resource, name, "create", answer, action.manifest)
+        return None
 
     async def _apply_over(self, action: Apply, resource: Resource, name: str, held: Json) -> None:
         """Bring a live child of ours to what is wanted."""
@@ -215,8 +232,10 @@ class _Run:
     def _cache(self, resource: Resource) -> Cache | None:
         return self._world.children.get(resource.kind)
 
-    def _complete(self, manifest: Json, *, owned: bool, uid: str | None = None) -> dict[str, Any]:
-        """The manifest with namespace, owner and, for an existing object, its uid as precondition."""
+    def _complete(
+        self, manifest: Json, *, owned: bool, uid: str | None = None, version: str | None = None
+    ) -> dict[str, Any]:
+        """The manifest with namespace, owner and, as preconditions, the live object's uid and version."""
         meta: dict[str, Any] = {**manifest["metadata"], "namespace": self._key.namespace}
         if owned:
             meta["ownerReferences"] = [
@@ -231,6 +250,8 @@ class _Run:
             ]
         if uid is not None:
             meta["uid"] = uid
+        if version is not None:
+            meta["resourceVersion"] = version
         return {**manifest, "metadata": meta}
 
     async def _read(self, resource: Resource, name: str) -> Json | None:

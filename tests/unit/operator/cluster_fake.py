@@ -21,7 +21,7 @@ class FakeCluster:
         self.calls: list[tuple[str, str]] = []
         self.fail: Callable[[str, Resource], ApiError | None] = lambda _verb, _resource: None
         self.mutate: Callable[[Object], None] = lambda _obj: None
-        self._versions = itertools.count(1)
+        self._versions = itertools.count(2)
 
     @property
     def writes(self) -> list[tuple[str, str]]:
@@ -77,6 +77,9 @@ class FakeCluster:
         live = self.objects.get((resource.kind, namespace, name))
         if wanted_uid is not None and (live is None or live["metadata"]["uid"] != wanted_uid):
             raise Conflict("uid mismatch", status=409)
+        version = manifest["metadata"].get("resourceVersion")
+        if version is not None and live is not None and live["metadata"]["resourceVersion"] != version:
+            raise Conflict("the object has been modified", status=409)
         if live is None:
             live = {"metadata": {"uid": f"uid{next(self._versions)}", "namespace": namespace}}
             self.objects[resource.kind, namespace, name] = live
@@ -89,9 +92,8 @@ class FakeCluster:
     async def patch(self, resource: Resource, namespace: str, name: str, patch: Any) -> Object:
         self._enter("patch", resource, name)
         live = self._live(resource, namespace, name)
-        for part in ("uid", "resourceVersion"):
-            if patch["metadata"][part] != live["metadata"][part]:
-                raise Conflict(f"{part} mismatch", status=409)
+        if patch["metadata"]["uid"] != live["metadata"]["uid"]:
+            raise Conflict("uid mismatch", status=409)
         _merge(live, copy.deepcopy(dict(patch)))
         return self._bump(live)
 

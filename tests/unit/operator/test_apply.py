@@ -102,7 +102,28 @@ async def test_an_object_of_somebody_else_is_never_changed(stage: Stage) -> None
         assert reason(applied) == "NameConflict"
         assert applied.writes == 0
     assert stage.cluster.objects["Service", "ns", "m"] == before
-    assert stage.cluster.writes == [("create", "Job/m-a1")]
+
+
+async def test_only_the_first_visit_tries_before_it_looks(stage: Stage) -> None:
+    stage.cluster.put("Service", "ns", "m", spec={"x": 9})
+    assert reason(await stage.do(Apply(SERVICE))) == "NameConflict"
+    assert stage.cluster.writes == [("apply-new", "Service/m")]
+    stage.owner["status"] = {"observedGeneration": 1, "conditions": []}
+    assert reason(await stage.do(Apply(SERVICE))) == "NameConflict"
+    assert stage.cluster.writes == [("apply-new", "Service/m")]
+
+
+async def test_an_object_that_comes_between_look_and_write_is_not_changed(stage: Stage) -> None:
+    stage.owner["status"] = {"observedGeneration": 1, "conditions": []}
+    foreign: list[Any] = []
+
+    def come_between(verb: str, _resource: Any) -> None:
+        if verb == "apply-new":
+            foreign.append(stage.cluster.put("Service", "ns", "m", spec={"x": 1}))
+
+    stage.cluster.fail = come_between
+    assert reason(await stage.do(Apply(SERVICE))) == "NameConflict"
+    assert stage.cluster.objects["Service", "ns", "m"] == foreign[0]
 
 
 async def test_a_child_of_another_lepton_object_is_a_conflict(stage: Stage) -> None:
