@@ -17,6 +17,8 @@ from demo.kubectl import Kubectl
 from tests.e2e.cluster import Namespace
 
 IMAGES = ("operator", "trainer", "server")
+SETTINGS = {"LEPTON_REPORT_INTERVAL_SECONDS": "2", "LEPTON_STORE_SIZE": "1Gi"}
+"""Of the operator under test."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -44,8 +46,7 @@ def images() -> dict[str, str]:
 @pytest.fixture(scope="session")
 def lepton(kubectl: Kubectl, images: dict[str, str]) -> Kubectl:
     """The cluster with CRDs and operator installed."""
-    settings = {"LEPTON_REPORT_INTERVAL_SECONDS": "2", "LEPTON_STORE_SIZE": "1Gi"}
-    install(Display(), kubectl, images, settings)
+    install(Display(), kubectl, images, SETTINGS)
     return kubectl
 
 
