@@ -212,11 +212,15 @@ class Lab:
 
 def side_by_side(cases: Iterable[Case], run: Callable[[Case], None], at_once: int = SIDE_BY_SIDE) -> None:
     """Run every case; the failures of all of them in one AssertionError."""
-    with ThreadPoolExecutor(at_once) as pool:
+    pool = ThreadPoolExecutor(at_once)
+    try:
         futures = {case: pool.submit(run, case) for case in cases}
+        errors = {case: future.exception() for case, future in futures.items()}
+    finally:
+        # When the tests are interrupted, no further case begins.
+        pool.shutdown(cancel_futures=True)
     failures = []
-    for case, future in futures.items():
-        error = future.exception()
+    for case, error in errors.items():
         if error is not None:
             notes = "\n".join(getattr(error, "__notes__", ()))
             failures.append(f"=== {case}: {type(error).__name__}: {error}\n{notes}")
