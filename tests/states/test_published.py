@@ -11,6 +11,7 @@ from lepton_operator.api.kind import Kind
 from tests.states.publish import index_page, kind_page, states_table
 from tests.states.row import Stand, late
 from tests.states.rows.everything import BY_KIND, EVERY
+from tests.states.vocabulary import all_reasons
 
 ROOT = Path(__file__).parents[2]
 TROUBLE = (Stand.WAITING, Stand.STALLED, Stand.ENDED)
@@ -59,6 +60,14 @@ def test_a_state_with_a_deadline_is_told_before_and_after_it() -> None:
 
 
 def test_the_readme_says_what_to_do_about_every_fault() -> None:
+    assert sorted({row.reason for row in EVERY if row.stand in TROUBLE} - reasons_of_readme()) == []
+
+
+def test_the_readme_tells_of_no_fault_that_there_is_not() -> None:
+    assert sorted(reasons_of_readme() - all_reasons()) == []
+
+
+def reasons_of_readme() -> set[str]:
+    """Reasons in the first column of the table."""
     table = re.findall(r"^\| (`.*?`) \|", (ROOT / "README.md").read_text(), re.MULTILINE)
-    told = {reason for cell in table for reason in re.findall(r"`([A-Za-z]+)`", cell)}
-    assert sorted({row.reason for row in EVERY if row.stand in TROUBLE} - told) == []
+    return {reason for cell in table for reason in re.findall(r"`([A-Za-z]+)`", cell)}
