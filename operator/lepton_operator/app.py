@@ -17,7 +17,7 @@ from lepton_operator import __version__
 from lepton_operator.api_errors import ApiError
 from lepton_operator.apply import Applier
 from lepton_operator.census import Census
-from lepton_operator.cluster import Cluster, LoginFailed, connect, pod_namespace
+from lepton_operator.cluster import Cluster
 from lepton_operator.decide import dataset, model, training_job
 from lepton_operator.desired.owner import MANAGED_BY, MANAGER
 from lepton_operator.health import HealthServer
@@ -25,6 +25,7 @@ from lepton_operator.installed import problem_with_crds
 from lepton_operator.kopf_glue.runner import KopfRunner
 from lepton_operator.lease import Lease, NoLease
 from lepton_operator.liveness import Liveness
+from lepton_operator.login import LoginFailed, connect, pod_namespace
 from lepton_operator.logs import fields
 from lepton_operator.observe import Observer, World
 from lepton_operator.queue import Priority, WorkQueue

@@ -13,9 +13,10 @@ from kubernetes.aio import client
 
 from lepton_operator import api_errors, cluster
 from lepton_operator.actions import Pull
-from lepton_operator.cluster import Cluster, LoginFailed, connect
+from lepton_operator.cluster import Cluster
 from lepton_operator.facts import Key
 from lepton_operator.kopf_glue.runner import UNUSED_FINALIZER, connection_info, operator_settings
+from lepton_operator.login import LoginFailed, connect
 from lepton_operator.logs import JsonFormatter, fields
 from lepton_operator.reports import ReportBook, ReportPuller, through_api_server
 from lepton_operator.resources import JOB, LEPTON_RESOURCES
