@@ -59,8 +59,8 @@ class World:
         return process
 
     @asynccontextmanager
-    async def namespace(self, name: str) -> AsyncIterator[str]:
-        """A namespace with bound claims; all pods in it are gone at the end."""
+    async def namespace(self, name: str, *, keep: bool = False) -> AsyncIterator[str]:
+        """A namespace with bound claims; all pods in it are gone at the end, unless it is the last one (`keep`)."""
         manifest = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
         await self.client.create("/api/v1/namespaces", manifest)
         claims = f"/api/v1/namespaces/{name}/persistentvolumeclaims"
@@ -73,7 +73,8 @@ class World:
 
         await self.client.until(bound, "the claims to be bound", seconds=60)
         yield name
-        await self.empty(name)
+        if not keep:
+            await self.empty(name)
 
     async def empty(self, name: str) -> None:
         """Delete what measures make, wait until its pods are gone, and leave the rest to the namespace's end.

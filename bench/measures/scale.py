@@ -1,4 +1,7 @@
-"""A thousand and ten thousand models: time, CPU per object, memory, restart, silence."""
+"""A thousand and ten thousand models: time, CPU per object, memory, restart, silence.
+
+The last measures of a run: their objects go with the cluster.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -19,7 +22,7 @@ async def thousand(world: World) -> AsyncIterator[Figure]:
     count = 1000
     async with world.namespace("bench-thousand-hand") as namespace:
         by_hand = await make_by_hand(world, namespace, count)
-    async with world.namespace("bench-thousand") as namespace:
+    async with world.namespace("bench-thousand", keep=True) as namespace:
         async with world.operator() as operator:
             wave = await make_models(world, operator, namespace, count)
             for figure in figures_of("thousand", wave, by_hand):
@@ -35,7 +38,7 @@ async def thousand(world: World) -> AsyncIterator[Figure]:
 async def ten_thousand(world: World) -> AsyncIterator[Figure]:
     """10,000 models: CPU per object and memory, and a restart with them there."""
     count = 10_000
-    async with world.namespace("bench-ten-thousand") as namespace:
+    async with world.namespace("bench-ten-thousand", keep=True) as namespace:
         async with world.operator() as operator:
             wave = await make_models(world, operator, namespace, count, deadline=2400)
             for figure in figures_of("ten-thousand", wave):
