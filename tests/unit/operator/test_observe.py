@@ -160,6 +160,18 @@ async def test_warnings_of_others_of_earlier_uids_and_of_earlier_lives_are_left_
     assert seen.warnings == ()
 
 
+async def test_the_newest_word_of_each_probe_is_kept(stage: Stage) -> None:
+    pod = stage.child("Pod", "m-abc-1", stage.model)
+    stage.warn(pod, "Unhealthy", "Liveness probe failed: hangs", at="2026-01-01T10:00:01Z")
+    stage.warn(pod, "Unhealthy", "Readiness probe failed: 500", at="2026-01-01T10:00:02Z")
+    stage.warn(pod, "Unhealthy", "Readiness probe failed: 503", at="2026-01-01T10:00:03Z")
+    seen = await stage.observer.observe(MODEL, stage.model, (), ())
+    assert [fact.message for fact in seen.warnings] == [
+        "Readiness probe failed: 503",
+        "Liveness probe failed: hangs",
+    ]
+
+
 async def test_a_flood_of_foreign_warnings_stays_bounded(stage: Stage) -> None:
     for number in range(5000):
         stage.warn({"kind": "Pod", "metadata": {"name": f"p{number}", "uid": "x"}}, "Failed", "m")
