@@ -168,7 +168,7 @@ class _Run:
         An owner's first visit doesn't look before: no object has NO_VERSION, so that this never changes one.
         """
         first_visit = (self._owner.get("status") or {}).keys() <= {"observedGeneration"}
-        found = None if first_visit else await self._read(resource, name)
+        found = None if first_visit and action.create else await self._read(resource, name)
         if found is not None or not action.create:
             return found
         await self._make_sure_owner_lives()

@@ -19,6 +19,9 @@ _KEYS: Mapping[str, tuple[str, ...]] = {
 }
 """Lists that server-side apply merges row by row (x-kubernetes-list-map-keys), and what tells their rows apart."""
 
+_WHOLE = frozenset(("selector", "nodeSelector"))
+"""Maps that belong to one manager as a whole: a key more selects other pods or nodes."""
+
 
 def difference(live: Json, desired: Json) -> str | None:
     """Path of the first field of `desired` that `live` lacks or holds otherwise; None when contained.
@@ -44,6 +47,8 @@ def _difference(live: Any, desired: Any, ignored: frozenset[str] = frozenset()) 
         for name, value in desired.items():
             held = live.get(name)
             below = _difference(held, value)
+            if below is None and name in _WHOLE and len(held or ()) != len(value):
+                below = ""
             if below is not None and name in _KEYS and isinstance(held, (list, tuple)):
                 below = _difference_of_rows(held, value, _KEYS[name])
             if below is not None and name not in ignored:
@@ -91,16 +96,14 @@ def merge_patch(before: Json, after: Json) -> dict[str, Any]:
 def restoring_patch(live: Json, desired: Json) -> dict[str, Any]:
     """A merge patch that makes the spec ours alone, lists and all; what it leaves out gets its default again.
 
-    The number of replicas is kept where it isn't ours. uid and resourceVersion keep another object, or one that
-    was changed again, from being patched.
+    The number of replicas is kept where it isn't ours. The uid keeps another object from being patched.
     """
     spec = merge_patch(live["spec"], desired["spec"])
     if "replicas" not in desired["spec"]:
         spec.pop("replicas", None)
     meta = desired["metadata"]
     given = {part: meta[part] for part in ("labels", "annotations") if part in meta}
-    exact = {part: live["metadata"][part] for part in ("uid", "resourceVersion")}
-    return {"metadata": {**given, **exact}, "spec": spec}
+    return {"metadata": {**given, "uid": live["metadata"]["uid"]}, "spec": spec}
 
 
 def without_nulls(value: Any) -> Any:

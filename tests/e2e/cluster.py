@@ -15,7 +15,7 @@ from demo.predict import forwarded
 
 Object = dict[str, Any]
 API_VERSION = "lepton.ai/v1alpha1"
-OWNED_KINDS = "jobs,pods,deployments,replicasets,services,poddisruptionbudgets"
+OWNED_KINDS = "jobs,pods,deployments,replicasets,services,poddisruptionbudgets,horizontalpodautoscalers"
 
 
 def until(look: Callable[[], Any], what: str, deadline: float = 120.0) -> Any:
@@ -107,6 +107,12 @@ class Namespace:
         """The object, or None."""
         text = self.run("get", kind, name, "-o", "json", "--ignore-not-found")
         return json.loads(text) if text.strip() else None
+
+    def managers(self, kind: str, name: str) -> "list[Object]":
+        """metadata.managedFields of an object."""
+        text = self.run("get", kind, name, "-o", "json", "--show-managed-fields")
+        rows: list[Object] = json.loads(text)["metadata"]["managedFields"]
+        return rows
 
     def list(self, kinds: str, selector: str = "") -> list[Object]:
         """Objects of the kinds (comma-separated)."""

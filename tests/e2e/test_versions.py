@@ -118,23 +118,3 @@ def test_a_model_of_a_failed_job_says_so(trained: Namespace) -> None:
     trained.wait_reason("ltj", "doomed", "DeadlineExceeded", "Succeeded")
     row = trained.wait_reason("lm", "hopeless", "TrainingJobFailed")
     assert "DeadlineExceeded" in row["message"]
-
-
-def test_children_come_back_when_deleted_or_edited(trained: Namespace) -> None:
-    trained.apply(model("steady"))
-    trained.wait("lm/steady", "Ready")
-    trained.run("delete", "service", "steady")
-    until(lambda: trained.find("service", "steady"), "the Service")
-    trained.run("set", "env", "deployment/steady", "LEPTON_THREADS=7")
-    trained.run("scale", "deployment/steady", "--replicas=3")
-
-    def restored() -> bool:
-        spec = trained.get("deployment", "steady")["spec"]
-        (container,) = spec["template"]["spec"]["containers"]
-        threads = next(row["value"] for row in container["env"] if row["name"] == "LEPTON_THREADS")
-        return (spec["replicas"], threads) == (1, "1")
-
-    until(restored, "that the edits are undone")
-    trained.run("annotate", "deployment", "steady", "example.com/owner=me")
-    trained.wait("lm/steady", "Ready")
-    assert trained.get("deployment", "steady")["metadata"]["annotations"]["example.com/owner"] == "me"

@@ -269,3 +269,40 @@ async def test_what_is_still_to_be_done(stage: Stage) -> None:
     uid = stage.cluster.objects["Job", "ns", "m-a1"]["metadata"]["uid"]
     assert action_is_open(stage.world, KEY, Delete("Job", "m-a1", uid))
     assert not action_is_open(stage.world, KEY, Delete("Job", "m-a1", "other"))
+
+
+async def test_what_does_not_go_together_with_ours_is_taken_away(stage: Stage) -> None:
+    """Two handlers of one probe, for example: each is valid alone, server-side apply would merge them."""
+    live = stage.owned("Service", "m", spec={"x": 2, "foreign": 3})
+    stage.world.children["Service"].upsert(live)
+    refused = [Invalid("both x and foreign", status=422)]
+    stage.cluster.fail = lambda verb, _resource: refused.pop() if verb == "apply" and refused else None
+    applied = await stage.do(Apply(SERVICE))
+    assert applied.refusals == {}
+    assert [verb for verb, _ in stage.cluster.writes] == ["apply", "patch", "apply"]
+    assert stage.cluster.objects["Service", "ns", "m"]["spec"] == {"x": 1}
+
+
+async def test_what_is_invalid_alone_is_refused(stage: Stage) -> None:
+    stage.world.children["Service"].upsert(stage.owned("Service", "m", spec={"x": 2}))
+    stage.cluster.fail = lambda verb, _resource: (
+        Invalid("x must be 2", status=422) if verb in ("apply", "patch") else None
+    )
+    assert reason(await stage.do(Apply(SERVICE))) == "AdmissionDenied"
+    assert stage.cluster.objects["Service", "ns", "m"]["spec"] == {"x": 2}
+
+
+LABELS = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "m-a1", "labels": {"a": "b"}}}
+
+
+async def test_labels_come_back_where_the_child_is_and_make_none(stage: Stage) -> None:
+    part = Apply(LABELS, create=False)
+    assert not action_is_open(stage.world, KEY, part)
+    assert (await stage.do(part)).writes == 0
+    assert stage.cluster.writes == []
+    stage.owned("Job", "m-a1", spec={"kept": 1})
+    assert (await stage.do(part)).writes == 1
+    live = stage.cluster.objects["Job", "ns", "m-a1"]
+    assert (live["metadata"]["labels"], live["spec"]) == ({"a": "b"}, {"kept": 1})
+    assert stage.world.children["Job"].get("ns", "m-a1") is not None
+    assert (await stage.do(part)).writes == 0

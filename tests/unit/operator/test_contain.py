@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from lepton_operator.contain import difference, merge_patch, without_nulls
+from lepton_operator.contain import difference, merge_patch, restoring_patch, without_nulls
 
 
 @pytest.mark.parametrize(
@@ -40,6 +40,7 @@ def test_contained(live: Any, desired: Any) -> None:
         ({"a": None}, {"a": "x"}, "a"),
         ({"a": "x"}, {"a": {"b": 1}}, "a"),
         ({"a": [2, 1]}, {"a": [1, 2]}, "a.0"),
+        ({"spec": {"selector": {"a": "1", "b": "2"}}}, {"spec": {"selector": {"a": "1"}}}, "spec.selector"),
         ({"x": {"command": ["b", "a"]}}, {"x": {"command": ["a"]}}, "x.command"),
         ({"x": {"env": [{"name": "b"}]}}, {"x": {"env": [{"name": "a"}]}}, "x.env.0"),
         (
@@ -72,3 +73,18 @@ def test_a_status_patch_removes_what_is_gone_and_sends_the_whole_rest() -> None:
 
 def test_nulls_go() -> None:
     assert without_nulls({"a": None, "b": {"c": None}, "d": [{"e": None}]}) == {"b": {}, "d": [{}]}
+
+
+def test_a_restoring_patch_makes_the_spec_ours_and_keeps_the_rest() -> None:
+    live = {
+        "metadata": {"uid": "u", "labels": {"theirs": "1"}, "resourceVersion": "5"},
+        "spec": {"a": 1, "theirs": 2, "rows": [{"x": 1}, {"y": 2}], "replicas": 3},
+        "status": {"z": 1},
+    }
+    desired = {"metadata": {"name": "m", "labels": {"ours": "1"}}, "spec": {"a": 5, "rows": [{"x": 2}]}}
+    assert restoring_patch(live, desired) == {
+        "metadata": {"uid": "u", "labels": {"ours": "1"}},
+        "spec": {"theirs": None, "a": 5, "rows": [{"x": 2}]},
+    }
+    fixed = {"metadata": {"name": "m"}, "spec": {"replicas": 1}}
+    assert restoring_patch(live, fixed)["spec"]["replicas"] == 1

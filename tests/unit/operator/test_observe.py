@@ -219,3 +219,21 @@ async def test_an_edit_that_comes_back_with_our_own_status_write_is_not_lost(sta
     cache.upsert(answer(102, replicas=5), own=True)
     assert stage.keys() == {MODEL}
     assert not cache.upsert(answer(101, replicas=5))
+
+
+async def test_a_job_that_lost_its_labels_is_found_by_name(stage: Stage) -> None:
+    """It has left the watch as if it were deleted."""
+    job = stage.child("Job", "t-train-a1", stage.job)
+    stage.world.children["Job"].remove(job)
+    seen = await stage.observer.observe(JOB_KEY, stage.job, (), (), ("t-train-a1", "t-train-a2"))
+    assert list(seen.children) == [("Job", "t-train-a1")]
+    stage.cluster.objects["Job", "ns", "t-train-a1"]["metadata"]["ownerReferences"] = []
+    seen = await stage.observer.observe(JOB_KEY, stage.job, (), (), ("t-train-a1",))
+    assert seen.children == {}, "somebody else's is not ours"
+
+
+async def test_a_job_that_is_known_is_not_read(stage: Stage) -> None:
+    stage.child("Job", "t-train-a1", stage.job)
+    before = len(stage.cluster.calls)
+    await stage.observer.observe(JOB_KEY, stage.job, (), (), ("t-train-a1",))
+    assert len(stage.cluster.calls) == before
