@@ -7,9 +7,8 @@ from lepton_operator.facts import Json, WarningFact
 from lepton_operator.faults.fault import SOURCE_NOT_FOUND, UNSCHEDULABLE, VOLUME_NOT_READY, Fault
 from lepton_operator.faults.text import clip, condition, moment, sentence
 
-PREEMPTION = re.compile(r"[.,] (preemption|no new claims to deallocate)\b.*")
-"""What the scheduler adds on whether ending other pods would help."""
-CAUSES = re.compile(r"\d+/\d+ nodes are available: (.*)", re.DOTALL)
+CAUSES = re.compile(r"\d+/\d+ nodes are available: (.*?)(\. .*)?$")
+"""After the causes the scheduler tells whether ending other pods would help."""
 COUNTED = re.compile(r"\d+ (.*)", re.DOTALL)
 INSUFFICIENT = re.compile(r"Insufficient (\S+)")
 NODE_RESOURCES = frozenset({"cpu", "memory", "ephemeral-storage"})
@@ -36,6 +35,9 @@ WHAT_TO_DO = (
 SCHEDULER_SECONDS = 15.0
 """How long a pod may wait for the first word of its scheduler."""
 
+CLAIM_SECONDS = 15.0
+"""How long a claim may take to get its volume: it was just made, and so was the pod."""
+
 
 def placement_fault(pod: Json, warnings: Sequence[WarningFact], now: float) -> Fault | None:
     """Why no node has the pod."""
@@ -51,23 +53,29 @@ def placement_fault(pod: Json, warnings: Sequence[WarningFact], now: float) -> F
         return Fault(
             UNSCHEDULABLE, sentence(f"pod {name} is held back by a scheduling gate", clip(message)), rank=2
         )
-    if fault := _claim_fault(name, message):
-        return fault
+    if _is_about_claims(message):
+        due = placement_due(pod)
+        return None if due and now < due else _claim_fault(name, message)
     causes = _causes(message)
     return Fault(
         UNSCHEDULABLE, sentence(f"no node takes pod {name}", "; ".join(causes), _what_to_do(causes)), rank=2
     )
 
 
-def scheduler_due(pod: Json) -> float | None:
-    """When a pod that no scheduler has looked at becomes a fault; None when one has."""
+def placement_due(pod: Json) -> float | None:
+    """When a pod becomes a fault that no scheduler has looked at, or that waits for its claim; else None."""
+    scheduled = condition(pod, "PodScheduled")
+    if scheduled:
+        waits = scheduled.get("status") == "False" and _is_about_claims(scheduled.get("message", ""))
+        return moment(scheduled.get("lastTransitionTime")) + CLAIM_SECONDS if waits else None
     created = pod["metadata"].get("creationTimestamp")
-    seen = pod.get("spec", {}).get("nodeName") or condition(pod, "PodScheduled")
-    return None if seen or not created else moment(created) + SCHEDULER_SECONDS
+    return (
+        moment(created) + SCHEDULER_SECONDS if created and not pod.get("spec", {}).get("nodeName") else None
+    )
 
 
 def _overlooked(pod: Json, now: float) -> Fault | None:
-    due = scheduler_due(pod)
+    due = placement_due(pod)
     if due is None or now < due:
         return None
     scheduler = pod.get("spec", {}).get("schedulerName", "default-scheduler")
@@ -75,23 +83,25 @@ def _overlooked(pod: Json, now: float) -> Fault | None:
     return Fault(UNSCHEDULABLE, f"{text} Start it, or correct spec.podTemplate.schedulerName", rank=2)
 
 
-def _claim_fault(pod: str, message: str) -> Fault | None:
+def _is_about_claims(message: str) -> bool:
+    return "persistentvolumeclaim" in message.lower()
+
+
+def _claim_fault(pod: str, message: str) -> Fault:
     """The scheduler waits for a claim."""
     if found := CLAIM.search(message):
         what = f"pod {pod} waits: persistentvolumeclaim {found[1]} {found[2]}"
         if found[2] == "not found":
             return Fault(SOURCE_NOT_FOUND, f"{what}: create the claim, or correct its name", rank=2)
         return Fault(VOLUME_NOT_READY, f"{what}: create it again once it is gone", rank=2)
-    if "persistentvolumeclaim" in message.lower():
-        said = "; ".join(_causes(message))
-        text = f"pod {pod} waits for its volume: {said}: check the claim and its storage class"
-        return Fault(VOLUME_NOT_READY, text, rank=2)
-    return None
+    said = "; ".join(_causes(message))
+    text = f"pod {pod} waits for its volume: {said}: check the claim and its storage class"
+    return Fault(VOLUME_NOT_READY, text, rank=2)
 
 
 def _causes(message: str) -> list[str]:
     """The scheduler's causes without their counts of nodes, which change as nodes come and go."""
-    line = PREEMPTION.sub("", " ".join(message.split())).rstrip(". ")
+    line = " ".join(message.split()).rstrip(". ")
     found = CAUSES.match(line)
     if not found:
         return [clip(line)]

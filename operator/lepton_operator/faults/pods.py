@@ -7,7 +7,7 @@ from lepton_operator.facts import Json, WarningFact
 from lepton_operator.faults.containers import container_fault
 from lepton_operator.faults.disruptions import disruption_fault
 from lepton_operator.faults.fault import CONSEQUENCE, Fault
-from lepton_operator.faults.placement import placement_fault, scheduler_due
+from lepton_operator.faults.placement import placement_due, placement_fault
 from lepton_operator.faults.probes import ready_dues
 from lepton_operator.faults.text import condition
 from lepton_operator.faults.volumes import mount_fault
@@ -38,5 +38,5 @@ def pod_fault(pod: Json, warnings: Sequence[WarningFact], now: float) -> Fault |
 
 def look_again(pods: Iterable[Json], now: float) -> float | None:
     """Seconds until time alone makes a fault of what is fine now; None when it can't."""
-    dues = [due for pod in pods for due in (*ready_dues(pod), scheduler_due(pod)) if due is not None]
+    dues = [due for pod in pods for due in (*ready_dues(pod), placement_due(pod)) if due is not None]
     return min((due - now for due in dues if due > now), default=None)

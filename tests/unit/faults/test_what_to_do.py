@@ -4,12 +4,14 @@ from typing import Any
 
 import pytest
 
+from lepton_operator.conditions import timestamp
 from lepton_operator.facts import Refusal, WarningFact
 from lepton_operator.faults import (
     Fault,
     creation_fault,
     deployment_fault,
     is_disrupted,
+    look_again,
     pod_fault,
     refusal_fault,
 )
@@ -187,6 +189,19 @@ def test_a_gate_and_a_claim_that_goes_are_told() -> None:
     assert "create it again" in message_of(
         a_pod(spec={"nodeName": ""}, conditions=[going]), reason="VolumeNotReady"
     )
+
+
+def test_a_claim_that_was_just_made_is_no_fault() -> None:
+    said = NODES + "pod has unbound immediate PersistentVolumeClaims. not found"
+    since = unschedulable(said) | {"lastTransitionTime": timestamp(NOW)}
+    pod = a_pod(spec={"nodeName": ""}, conditions=[since])
+    assert pod_fault(pod, [], NOW + 1) is None
+    wait = look_again([pod], NOW)
+    assert wait is not None
+    fault = pod_fault(pod, [], NOW + wait)
+    assert fault is not None
+    assert fault.reason == "VolumeNotReady"
+    assert "unbound immediate PersistentVolumeClaims: check the claim" in fault.message
 
 
 # -- refusals ------------------------------------------------------------------------------------------
