@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lepton_operator.actions import Create, Delete, Plan
@@ -105,6 +105,7 @@ class World:
 steps = st.tuples(st.sampled_from(EVENTS), st.sampled_from(CRASHES), st.sampled_from([0.0, 3.0, 30.0, 400.0]))
 
 
+@settings(deadline=None)
 @given(st.lists(steps, max_size=12))
 def test_it_ends_well_under_rising_numbers(life: list[tuple[str, str, float]]) -> None:
     world = World()
