@@ -142,6 +142,14 @@ class Resources(Record):
         ),
     )
 
+    def or_else(self, default: "Resources") -> "Resources":
+        """These, or the default when nothing is given.
+
+        The default is not in the schema: it would be filled in, and an amount taken out of a manifest again
+        would leave the other amounts of the default behind, in a spec that nobody wrote.
+        """
+        return self if self.requests or self.limits else default
+
 
 class Condition(Record):
     """One aspect of the state, as Kubernetes' metav1.Condition."""

@@ -68,9 +68,10 @@ class DatasetSpec(Record):
         ),
     ] = ""
     storage: Annotated[Storage, Field(description="Where the prepared copy is kept.")] = Storage()
-    resources: Annotated[Resources, Field(description="Resources of each preparing pod.")] = Resources(
-        requests={"cpu": "200m", "memory": "256Mi"}
-    )
+    resources: Annotated[
+        Resources,
+        Field(description="Resources of each preparing pod; left out: requests of 200m CPU, 256Mi memory."),
+    ] = Resources()
     pod_template: Annotated[PodTemplate, Field(description="Additions to the preparing pods.")] = (
         PodTemplate()
     )
@@ -82,6 +83,11 @@ class DatasetSpec(Record):
     backoff_limit: Annotated[
         int, Field(ge=0, le=100, description="Failed pods that are tried again before giving up.")
     ] = 3
+
+    @property
+    def pod_resources(self) -> Resources:
+        """Of each preparing pod."""
+        return self.resources.or_else(Resources(requests={"cpu": "200m", "memory": "256Mi"}))
 
 
 class DatasetSplits(Record):

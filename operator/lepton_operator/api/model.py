@@ -129,9 +129,10 @@ class ModelSpec(Record):
     autoscaling: Annotated[
         Autoscaling | None, Field(description="Pods by CPU load, instead of replicas; needs metrics-server.")
     ] = None
-    resources: Annotated[Resources, Field(description="Resources of each server.")] = Resources(
-        requests={"cpu": "100m", "memory": "128Mi"}
-    )
+    resources: Annotated[
+        Resources,
+        Field(description="Resources of each server; left out: requests of 100m CPU, 128Mi memory."),
+    ] = Resources()
     pod_template: Annotated[PodTemplate, Field(description="Additions to the servers' pods.")] = PodTemplate()
     startup_deadline_seconds: StartupDeadline = 600
 
@@ -143,10 +144,17 @@ class ModelSpec(Record):
         ),
         (
             "!has(self.autoscaling) || has(self.resources.requests) && 'cpu' in self.resources.requests"
-            " || has(self.resources.limits) && 'cpu' in self.resources.limits",
+            " || has(self.resources.limits) && 'cpu' in self.resources.limits"
+            " || (!has(self.resources.requests) || size(self.resources.requests) == 0)"
+            " && (!has(self.resources.limits) || size(self.resources.limits) == 0)",
             "autoscaling goes by the share of the requested CPU: set resources.requests.cpu, for example 100m",
         ),
     )
+
+    @property
+    def pod_resources(self) -> Resources:
+        """Of each server."""
+        return self.resources.or_else(Resources(requests={"cpu": "100m", "memory": "128Mi"}))
 
     @property
     def fewest_replicas(self) -> int:

@@ -31,9 +31,9 @@ class TrainingJobSpec(Record):
         int, Field(ge=1, le=64, description="Pods that train together, each on its slice of every batch.")
     ] = 1
     storage: Annotated[Storage, Field(description="Where the model version is kept.")] = Storage()
-    resources: Annotated[Resources, Field(description="Resources of each worker.")] = Resources(
-        requests={"cpu": "400m", "memory": "1Gi"}
-    )
+    resources: Annotated[
+        Resources, Field(description="Resources of each worker; left out: requests of 400m CPU, 1Gi memory.")
+    ] = Resources()
     pod_template: Annotated[PodTemplate, Field(description="Additions to the workers' pods.")] = PodTemplate()
     backoff_limit: Annotated[
         int, Field(ge=0, le=100, description="Failed attempts before giving up; disruptions don't count.")
@@ -50,6 +50,11 @@ class TrainingJobSpec(Record):
             "training.batchSize must be a multiple of workers, for example batchSize: 64 with workers: 2",
         ),
     )
+
+    @property
+    def pod_resources(self) -> Resources:
+        """Of each worker."""
+        return self.resources.or_else(Resources(requests={"cpu": "400m", "memory": "1Gi"}))
 
 
 class TrainingProgress(Record):

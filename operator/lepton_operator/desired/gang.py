@@ -109,5 +109,5 @@ def _pod(
         {"name": "gang", "containerPort": GANG_PORT, "protocol": "TCP"},
         {"name": "report", "containerPort": REPORT_PORT, "protocol": "TCP"},
     ]
-    train = container(CONTAINER, context.trainer_image, "train", task, spec.resources, context, mounts)
+    train = container(CONTAINER, context.trainer_image, "train", task, spec.pod_resources, context, mounts)
     return pod_spec([train | {"ports": ports}], volumes, restart_policy="Never", grace_seconds=30)

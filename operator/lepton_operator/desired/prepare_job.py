@@ -92,7 +92,7 @@ def _pod(owner: Owner, spec: DatasetSpec, name: str, context: Context) -> Manife
         parallelism=spec.parallelism,
         peer_deadline_seconds=PEER_DEADLINE_SECONDS,
     )
-    prepare = container(CONTAINER, context.server_image, "prepare", task, spec.resources, context, mounts) | {
-        "ports": [{"name": "report", "containerPort": REPORT_PORT, "protocol": "TCP"}]
-    }
+    prepare = container(
+        CONTAINER, context.server_image, "prepare", task, spec.pod_resources, context, mounts
+    ) | {"ports": [{"name": "report", "containerPort": REPORT_PORT, "protocol": "TCP"}]}
     return pod_spec([prepare], volumes, restart_policy="Never", grace_seconds=5)

@@ -74,7 +74,7 @@ def _pod(owner: Owner, spec: ModelSpec, artifact: ModelArtifact, version: str, c
         url=None if artifact.claim_name else artifact.uri,
         sha256=artifact.digest,
     )
-    fetch = container("fetch", context.server_image, "fetch", task, spec.resources, context, fetch_mounts)
+    fetch = container("fetch", context.server_image, "fetch", task, spec.pod_resources, context, fetch_mounts)
     serve = _server(owner, spec, version, context)
     return pod_spec(
         [serve],
@@ -88,7 +88,7 @@ def _pod(owner: Owner, spec: ModelSpec, artifact: ModelArtifact, version: str, c
 def _server(owner: Owner, spec: ModelSpec, version: str, context: Context) -> Manifest:
     task = ServeTask(name=owner.name, version=version, drain_seconds=DRAIN_SECONDS)
     mounts = [mount("model", MODEL_DIR, read_only=True)]
-    serve = container("server", context.server_image, "serve", task, spec.resources, context, mounts)
+    serve = container("server", context.server_image, "serve", task, spec.pod_resources, context, mounts)
     return serve | {
         "ports": [{"name": "http", "containerPort": HTTP_PORT, "protocol": "TCP"}],
         "readinessProbe": _probe("/readyz", period=2, failures=2),
