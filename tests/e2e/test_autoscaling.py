@@ -1,8 +1,10 @@
 """Models whose number of pods an autoscaler says, and what its pods get from spec.podTemplate."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.e2e.audit import child_writes
 from tests.e2e.cluster import Namespace, Object, dataset, model, training_job, until
@@ -10,6 +12,8 @@ from tests.e2e.test_drift import content, visited
 
 SCALING = {"minReplicas": 2, "maxReplicas": 4, "scaleDownStabilizationSeconds": 3600}
 """The autoscaler itself takes no pod away during the test."""
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "02-autoscaling" / "model.yaml"
 
 ADDITIONS: Object = {
     "labels": {"team": "vision"},
@@ -124,6 +128,16 @@ def test_the_autoscalers_number_is_its_own(trained: Namespace) -> None:
     assert child_writes(trained.name) == written
     assert replicas(trained, "moves") == 2
     trained.run("delete", "lm", "moves")
+
+
+def test_the_example_is_served_and_scaled(trained: Namespace) -> None:
+    example: Object = yaml.safe_load(EXAMPLE.read_text())
+    name = example["metadata"]["name"]
+    settled(trained, name, example["spec"] | {"source": {"trainingJob": {"name": "cnn"}}})
+    spec = trained.get("hpa", name)["spec"]
+    assert (spec["minReplicas"], spec["maxReplicas"]) == (2, 6)
+    assert len(pods(trained, name)) == 2
+    trained.run("delete", "lm", name)
 
 
 def variables(namespace: Namespace, name: str) -> dict[str, Any]:
