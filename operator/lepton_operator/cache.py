@@ -5,7 +5,7 @@ Objects arrive from lists, watches and our own writes, in any order; the larger 
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterator
 from functools import lru_cache
 from sys import intern
 from typing import Any
@@ -104,12 +104,8 @@ class Cache:
         self._tell(before, None, own)
         return True
 
-    def replace(self, objects: Iterable[Json], version: int, namespace: str | None = None) -> None:
-        """Take a complete list of `version` in; what it lacks goes, unless it is newer than the list."""
-        listed: set[str] = set()
-        for obj in objects:
-            listed.add(uid_of(obj))
-            self.upsert(obj)
+    def retain(self, listed: Container[str], version: int, namespace: str | None = None) -> None:
+        """`listed` are the uids of a complete list of `version`: others go, unless they are newer than the list."""
         held = self._objects if namespace is None else self._by_namespace.get(namespace, {})
         for name in list(held):
             obj = self._objects[name]

@@ -11,14 +11,13 @@ import time
 from collections.abc import Sequence
 
 from lepton_operator.api_errors import ApiError
-from lepton_operator.cache import parse_version, version_of
 from lepton_operator.cluster import Cluster
 from lepton_operator.logs import fields
 from lepton_operator.observe import World
 from lepton_operator.queue import Priority
 from lepton_operator.resources import LEPTON_RESOURCES
 from lepton_operator.routing import Router
-from lepton_operator.watch import list_all
+from lepton_operator.watch import take_list
 
 log = logging.getLogger(__name__)
 
@@ -47,9 +46,8 @@ class Resync:
             cache = self._world.objects[resource.kind]
             newest = 0
             for namespace in self._namespaces or (None,):
-                items, version = await list_all(self._cluster, resource, namespace, {})
-                cache.replace(items, parse_version(version), namespace)
-                newest = max(newest, *map(version_of, items), 0)
+                listed = await take_list(self._cluster, resource, namespace, {}, cache)
+                newest = max(newest, listed.newest)
             if newest > cache.watched_version:
                 self._listed.setdefault(resource.kind, (newest, time.monotonic()))
 

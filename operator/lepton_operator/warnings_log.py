@@ -5,7 +5,7 @@ matched to our objects when a decision is made.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container
 from datetime import datetime
 from typing import Any
 
@@ -82,10 +82,8 @@ class WarningLog:
             del self._subjects[subject]
         return True
 
-    def replace(self, objects: Iterable[Json], version: int, namespace: str | None = None) -> None:
-        """A complete list: what is held and not listed has expired or will soon be pushed out."""
-        for obj in objects:
-            self.upsert(obj)
+    def retain(self, listed: Container[str], version: int, namespace: str | None = None) -> None:
+        """Nothing goes: what is held and not listed has expired or will soon be pushed out."""
 
     def about(self, namespace: str, kind: str, name: str, uid: str | None, since: float) -> list[WarningFact]:
         """Warnings about an object, none from before `since` or about another uid of the same name."""

@@ -8,12 +8,13 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 from lepton_operator import metrics
 from lepton_operator.api_errors import ApiError, Gone, error_of
-from lepton_operator.cache import parse_version
+from lepton_operator.cache import parse_version, uid_of, version_of
 from lepton_operator.cluster import Cluster
 from lepton_operator.facts import Json
 from lepton_operator.logs import fields
@@ -21,7 +22,7 @@ from lepton_operator.resources import Resource
 
 log = logging.getLogger(__name__)
 
-PAGE_SIZE = 500
+PAGE_SIZE = 250
 SERVER_SECONDS = 300
 INACTIVITY_SECONDS = 75.0
 """The API server sends a bookmark every minute or so; longer silence means a dead stream."""
@@ -38,8 +39,8 @@ class Sink(Protocol):
     def remove(self, raw: Json) -> bool:
         """An object is gone."""
 
-    def replace(self, objects: Iterable[Json], version: int, namespace: str | None = None) -> None:
-        """These are all objects as of `version`."""
+    def retain(self, listed: Container[str], version: int, namespace: str | None = None) -> None:
+        """The uids of all objects as of `version`."""
 
 
 class Watcher:
@@ -87,10 +88,9 @@ class Watcher:
     async def _list(self) -> str:
         """Take in the complete list; its resourceVersion."""
         self._alive_at = time.monotonic()
-        items, version = await list_all(self._cluster, self._resource, self._namespace, self._query)
-        self._sink.replace(items, parse_version(version), self._namespace)
-        log.debug("Listed", extra=fields(resource=self._resource.qualified, objects=len(items)))
-        return version
+        listed = await take_list(self._cluster, self._resource, self._namespace, self._query, self._sink)
+        log.debug("Listed", extra=fields(resource=self._resource.qualified, objects=listed.objects))
+        return listed.version
 
     async def _follow(self, version: str) -> None:
         """Watch from `version` on, stream after stream.
@@ -160,20 +160,35 @@ class Watcher:
         await asyncio.sleep(max(full * (0.5 + 0.5 * random.random()), error.retry_after or 0.0))
 
 
-async def list_all(
-    cluster: Cluster, resource: Resource, namespace: str | None, query: Mapping[str, str]
-) -> tuple[list[Json], str]:
-    """All objects, read in chunks from one consistent state, and the resourceVersion of that state.
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """What is known of a list that a sink has taken in."""
+
+    version: str
+    """Of the state that was listed."""
+    objects: int
+    newest: int
+    """The largest version of an object."""
+
+
+async def take_list(
+    cluster: Cluster, resource: Resource, namespace: str | None, query: Mapping[str, str], sink: Sink
+) -> Listed:
+    """Lead all objects into a sink, chunk after chunk of one consistent state: the whole would fill the memory.
 
     Raises:
         Gone: the state was compacted while the chunks were read.
     """
-    items: list[Json] = []
+    listed: dict[str, int] = {}
     asked = {**query, "limit": str(PAGE_SIZE)}
     while True:
         page = await cluster.list_page(resource, namespace, asked)
-        items += page["items"]
+        for item in page["items"]:
+            sink.upsert(item)
+            listed[uid_of(item)] = version_of(item)
         token = page["metadata"].get("continue")
         if not token:
-            return items, page["metadata"]["resourceVersion"]
+            version = page["metadata"]["resourceVersion"]
+            sink.retain(listed, parse_version(version), namespace)
+            return Listed(version, len(listed), max(listed.values(), default=0))
         asked["continue"] = token

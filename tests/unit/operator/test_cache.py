@@ -79,14 +79,16 @@ def test_a_list_drops_what_it_lacks_but_not_what_is_newer() -> None:
     cache.upsert(job("gone", "a", 3))
     cache.upsert(job("made-since", "b", 20))
     cache.upsert(job("kept", "c", 4))
-    cache.replace([job("kept", "c", 4), job("missed", "d", 8)], version=10)
+    cache.upsert(job("kept", "c", 4))
+    cache.upsert(job("missed", "d", 8))
+    cache.retain({"c", "d"}, version=10)
     assert sorted(obj["metadata"]["name"] for obj in cache) == ["kept", "made-since", "missed"]
 
 
 def test_a_list_of_one_namespace_says_nothing_about_others() -> None:
     cache = Cache(JOB)
     cache.upsert(job("a", "a", 1))
-    cache.replace([], version=10, namespace="elsewhere")
+    cache.retain((), version=10, namespace="elsewhere")
     assert len(cache) == 1
 
 
