@@ -1,4 +1,4 @@
-"""A Job is never changed; one whose image can't be had is made anew once the settings name another image."""
+"""A Job is never changed: when it is made anew, and when it is left alone."""
 
 from dataclasses import replace
 
@@ -8,10 +8,12 @@ from lepton_operator.actions import Create
 from lepton_operator.facts import Observed
 from tests.unit.builders import (
     CONTEXT,
+    STARTED,
     Obj,
     dataset,
     decide,
     deleted,
+    disrupted,
     job_from,
     manifest_of,
     observe,
@@ -20,6 +22,7 @@ from tests.unit.builders import (
     stands,
     training_job,
     waits,
+    warning,
     written,
 )
 
@@ -56,3 +59,24 @@ def test_the_new_job_has_the_new_image() -> None:
     plan = decide(observe(dataset()), context=CORRECTED)
     containers = manifest_of(plan)["spec"]["template"]["spec"]["containers"]
     assert [container["image"] for container in containers] == ["server:2"]
+
+
+SILENT_NODE = [{"type": "ContainersReady", "status": "True"}, {"type": "Ready", "status": "False"}]
+
+
+def test_a_dataset_waits_for_a_silent_node_and_goes_on_without_a_lost_one() -> None:
+    silent = world(dataset(), containers=[STARTED], conditions=SILENT_NODE)
+    plan = decide(silent)
+    assert (stands(plan)[1], deleted(plan)) == ("NodeLost", [])
+    gone = [*SILENT_NODE, disrupted("DeletionByTaintManager")]
+    plan = decide(world(dataset(), containers=[STARTED], conditions=gone))
+    assert stands(plan)[1] == "NodeLost"
+    assert len(deleted(plan)) == 1
+
+
+def test_pods_that_are_missing_beside_others_are_told() -> None:
+    facts = world(dataset(parallelism=2), containers=[STARTED])
+    job = next(name for kind, name in facts.children if kind == "Job")
+    told = replace(facts, warnings=(warning("Job", job, "FailedCreate", "exceeded quota: small"),))
+    assert stands(decide(facts))[1] == "Preparing"
+    assert stands(decide(told))[1] == "QuotaExceeded"
