@@ -1,7 +1,8 @@
 """Lets a container of Lepton's own images fail as a test says, by what a user may set: a variable and a claim.
 
 `PYTHONPATH` leads to a file on the store that Python runs before the program. `FAULT` is `<module>:<what>`,
-for example `serve:exit 137`; other containers of the pod work as always.
+for example `serve:exit 137`; other containers of the pod work as always. What can be: `exit CODE`, `hang` at its
+start, `freeze` once it answers (and hang when it is started again).
 """
 
 from typing import Any
@@ -18,15 +19,22 @@ PLACES = (f"/lepton/source/models/{FOLDER}", f"/lepton/models/{FOLDER}", "/lepto
 LAST_WORDS = "the disk is on fire"
 
 CODE = f"""
-import os, pathlib, shutil, sys, time
+import ctypes, os, pathlib, shutil, sys, threading, time
 
 module, _, what = os.environ.get("FAULT", "").partition(":")
+again = pathlib.Path("/tmp/again")
 model = pathlib.Path("/lepton/model")
 if os.access(model, os.W_OK):
     shutil.copyfile(__file__, model / "sitecustomize.py")
-if sys.orig_argv[-1] == f"lepton_workloads.{{module}}":
-    if what == "hang":
-        time.sleep(86_400)
+if sys.orig_argv[-1] != f"lepton_workloads.{{module}}":
+    pass
+elif what == "hang" or again.exists():
+    time.sleep(86_400)
+elif what == "freeze":
+    again.touch()
+    # PyDLL keeps the interpreter's lock: nothing in this process runs any more.
+    threading.Timer(8, ctypes.PyDLL(None).sleep, [86_400]).start()
+else:
     print("{LAST_WORDS}", file=sys.stderr, flush=True)
     os._exit(int(what.removeprefix("exit ")))
 """

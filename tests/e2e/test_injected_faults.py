@@ -1,6 +1,6 @@
 """Each fault, injected with real pods: named in condition, column and one Event, and gone once it is cured.
 
-All faulty objects are applied at once and looked at side by side, then all are cured at once.
+All faulty objects are applied at once and looked at side by side, then each is cured.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.e2e import sabotage
-from tests.e2e.cluster import Namespace, Object, dataset, model, training_job
+from tests.e2e.cluster import Namespace, Object, dataset, model, training_job, until
 from tests.e2e.sabotage import LAST_WORDS, sabotaged
 
 SMALL = {"requests": {"cpu": "10m", "memory": "64Mi"}}
@@ -97,6 +97,10 @@ ALL = (*MODELS, *DATASETS, *TRAININGS)
 CURABLE = (*MODELS, *DATASETS)
 
 
+FROZEN = Injected("lm", "frozen", {"podTemplate": sabotaged("serve:freeze")}, "ProbeFailing", ())
+"""Ready at first, then deaf, then killed by the kubelet."""
+
+
 def names(one: Injected) -> str:
     return f"{one.short}-{one.name}"
 
@@ -108,19 +112,8 @@ def broken(shared: Namespace, images: dict[str, str]) -> Namespace:
     shared.apply(core("ConfigMap", "settings", data={}))
     shared.wait("ltj/cnn", "Succeeded", 300)
     sabotage.prepare(shared, images)
-    shared.apply(*(one.object() for one in ALL))
+    shared.apply(*(one.object() for one in (*ALL, FROZEN)))
     return shared
-
-
-@pytest.fixture(scope="module")
-def cured(broken: Namespace, images: dict[str, str]) -> Namespace:
-    """The same after every fault was named, and then cured."""
-    for one in ALL:
-        broken.wait_reason(one.short, one.name, one.reason, one.main, deadline=120)
-    broken.apply(*(obj for one in CURABLE for obj in one.cure()))
-    sabotage.remove(broken, images)
-    broken.run("patch", "ltj", "ended", "--type=merge", "-p", '{"spec": {"backoffLimit": 1}}')
-    return broken
 
 
 @pytest.mark.parametrize("one", ALL, ids=names)
@@ -138,31 +131,48 @@ def test_a_fault_is_named_with_what_to_do(broken: Namespace, one: Injected) -> N
 
 
 @pytest.mark.parametrize("one", CURABLE, ids=names)
-def test_a_cured_fault_is_gone(cured: Namespace, one: Injected) -> None:
-    uid = cured.get(one.short, one.name)["metadata"]["uid"]
-    cured.wait(f"{one.short}/{one.name}", "Ready", 180)
-    cured.wait(f"{one.short}/{one.name}", "Stalled=False", 1)
-    cured.wait(f"{one.short}/{one.name}", "Reconciling=False", 1)
-    assert column(cured, one, "REASON") == {"lm": "Serving", "lds": "Prepared"}[one.short]
-    assert cured.get(one.short, one.name)["metadata"]["uid"] == uid
-
-
-@pytest.mark.parametrize("one", CURABLE, ids=names)
-def test_a_fault_is_told_in_one_event(cured: Namespace, one: Injected) -> None:
-    cured.wait(f"{one.short}/{one.name}", "Ready", 180)
-    told = events(cured, one)
+def test_a_cured_fault_is_gone_and_was_told_in_one_event(broken: Namespace, one: Injected) -> None:
+    broken.wait_reason(one.short, one.name, one.reason, one.main, deadline=120)
+    uid = broken.get(one.short, one.name)["metadata"]["uid"]
+    broken.apply(*one.cure())
+    broken.wait(f"{one.short}/{one.name}", "Ready", 180)
+    broken.wait(f"{one.short}/{one.name}", "Stalled=False", 1)
+    broken.wait(f"{one.short}/{one.name}", "Reconciling=False", 1)
+    assert column(broken, one, "REASON") == {"lm": "Serving", "lds": "Prepared"}[one.short]
+    assert broken.get(one.short, one.name)["metadata"]["uid"] == uid
+    told = until(lambda: ended_well(events(broken, one)), "the Event of the cure")
     fault = [event for event in told if event["reason"] == one.reason]
     # The second one says that nothing goes on by itself any more.
     assert len(fault) == (2 if one.stalled else 1), [event["reason"] for event in told]
     assert {event["type"] for event in fault} == {"Warning"}
     assert {event["count"] for event in told} == {1}
-    assert told[-1]["type"] == "Normal"
-    assert all(before["message"] != after["message"] for before, after in pairwise(told))
+    said = [(event["reason"], event["message"]) for event in told]
+    assert all(before != after for before, after in pairwise(said))
 
 
-def test_a_training_that_ended_goes_on_when_its_limit_is_raised(cured: Namespace) -> None:
-    cured.wait("ltj/ended", "Succeeded", 240)
-    status = cured.get("ltj", "ended")["status"]
+def test_a_server_that_freezes_is_told_by_its_readiness_and_its_end_by_its_liveness(
+    broken: Namespace,
+) -> None:
+    def message() -> str:
+        row = broken.condition("lm", "frozen", "Ready")
+        return str(row["message"]) if row["reason"] == "ProbeFailing" else ""
+
+    until(lambda: "its liveness probe (GET /healthz) failed" in message(), "the kill by the kubelet", 180)
+    assert "exit code 137 (SIGKILL)" in message()
+    told = [event for event in events(broken, FROZEN) if event["reason"] == "ProbeFailing"]
+    assert "readiness probe (GET /readyz) fails" in told[0]["message"]
+    broken.apply(*FROZEN.cure())
+    broken.wait("lm/frozen", "Ready", 120)
+
+
+def test_a_training_that_ended_goes_on_when_its_limit_is_raised(
+    broken: Namespace, images: dict[str, str]
+) -> None:
+    broken.wait_reason("ltj", "ended", "BackoffLimitExceeded", "Succeeded", deadline=120)
+    sabotage.remove(broken, images)
+    broken.run("patch", "ltj", "ended", "--type=merge", "-p", '{"spec": {"backoffLimit": 1}}')
+    broken.wait("ltj/ended", "Succeeded", 240)
+    status = broken.get("ltj", "ended")["status"]
     assert (status["failures"], status["attempt"]) == (1, 2)
 
 
@@ -172,6 +182,11 @@ def column(namespace: Namespace, one: Injected, head: str) -> str:
     heads, cells = lines[0].split(), lines[1].split()
     at = lines[0].index(head)
     return lines[1][at:].split()[0] if len(cells) != len(heads) else cells[heads.index(head)]
+
+
+def ended_well(told: list[Object]) -> list[Object]:
+    """The Events if the last one is good news: it comes a moment after the condition."""
+    return told if told and told[-1]["type"] == "Normal" else []
 
 
 def events(namespace: Namespace, one: Injected) -> list[Object]:

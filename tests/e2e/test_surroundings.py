@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from demo.display import Display
 from demo.install import install
 from demo.kubectl import Kubectl
@@ -51,11 +53,20 @@ def test_quota_limit_range_and_claim_are_named_and_cured_without_a_change_of_the
         assert namespace.get("lds", name)["metadata"]["generation"] == 1
 
 
+@pytest.fixture(scope="module")
+def trained(shared: Namespace) -> Namespace:
+    """A namespace with a version."""
+    shared.apply(dataset(), training_job())
+    shared.wait("ltj/cnn", "Succeeded", 300)
+    return shared
+
+
 def test_missing_images_are_named_and_what_answers_goes_on(
-    namespace: Namespace, lepton: Kubectl, images: dict[str, str]
+    trained: Namespace, lepton: Kubectl, images: dict[str, str]
 ) -> None:
-    namespace.apply(dataset(), training_job(), model())
-    namespace.wait("lm/digits", "Ready", 300)
+    namespace = trained
+    namespace.apply(model())
+    namespace.wait("lm/digits", "Ready")
     wrong = images | {"server": "localhost/nothing:1", "trainer": "localhost/none:1"}
     try:
         install(Display(), lepton, wrong, SETTINGS)
@@ -78,33 +89,28 @@ def test_missing_images_are_named_and_what_answers_goes_on(
         install(Display(), lepton, images, SETTINGS)
     namespace.wait("lm/digits", "Ready")
     namespace.wait("lds/late", "Ready")
-    namespace.wait("ltj/later", "Succeeded", 240)
+    namespace.wait_reason("ltj", "later", "Training", "Succeeded", deadline=120)
+    namespace.run("delete", "lm/digits", "ltj/later")
 
 
-def test_a_lost_node_is_named_and_its_work_goes_on_elsewhere(namespace: Namespace) -> None:
-    namespace.apply(
-        dataset(), training_job(), training_job("long", training={"epochs": 300, "batchSize": 64})
-    )
-    namespace.wait("ltj/cnn", "Succeeded", 300)
+def test_a_lost_node_is_named_and_its_work_goes_on_elsewhere(trained: Namespace) -> None:
+    namespace = trained
+    namespace.apply(training_job("long", training={"epochs": 300, "batchSize": 64}))
     until(lambda: "steps" in namespace.get("ltj", "long")["status"].get("progress", {}), "steps")
     node = namespace.list("pods", "lepton.ai/name=long")[0]["spec"]["nodeName"]
-    namespace.apply(model(podTemplate=preferring(node)))
-    namespace.wait("lm/digits", "Ready")
-    assert {pod["spec"]["nodeName"] for pod in namespace.list("pods", "lepton.ai/name=digits")} == {node}
+    namespace.apply(model("spread", podTemplate=preferring(node)))
+    namespace.wait("lm/spread", "Ready")
+    assert {pod["spec"]["nodeName"] for pod in namespace.list("pods", "lepton.ai/name=spread")} == {node}
     with lost(namespace, node):
-        row = namespace.wait_reason("lm", "digits", "NodeLost", deadline=90)
+        row = namespace.wait_reason("lm", "spread", "NodeLost", deadline=90)
         assert f"node {node} does not answer" in row["message"]
-        namespace.wait("lm/digits", "Ready", 120)
+        namespace.wait("lm/spread", "Ready", 120)
         until(lambda: namespace.get("ltj", "long")["status"].get("attempt") == 2, "the next attempt", 120)
         status = namespace.get("ltj", "long")["status"]
         assert (status["disruptions"], status.get("failures", 0)) == (1, 0)
         namespace.wait_reason("ltj", "long", "Training", "Succeeded", deadline=120)
-    told = [
-        event["reason"]
-        for event in namespace.list("events")
-        if event["involvedObject"]["kind"] == "LeptonModel"
-    ]
-    assert told.count("NodeLost") == 1
+    told = [event for event in namespace.list("events") if event["involvedObject"]["name"] == "spread"]
+    assert [event["reason"] for event in told].count("NodeLost") == 1
 
 
 def preferring(node: str) -> dict[str, Any]:
