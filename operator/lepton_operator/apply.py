@@ -35,6 +35,8 @@ from lepton_operator.resources import RESOURCE_BY_KIND, Resource
 log = logging.getLogger(__name__)
 
 MAX_MESSAGE = 1024
+NOT_TYPED = "failed to create typed patch object"
+"""How server-side apply answers, with 500, to a field that does not exist or has another type."""
 NO_VERSION = "1"
 """As a precondition of server-side apply: the object is made, or there is a conflict; etcd counts objects from 2 on."""
 
@@ -117,7 +119,8 @@ class _Run:
             # 500 is how a webhook that fails shows; 503 and 504 pass by themselves.
             if error.status != 500:
                 raise
-            reason = "AdmissionDenied" if "webhook" in str(error) else "ApiError"
+            denied = any(words in str(error) for words in ("webhook", NOT_TYPED))
+            reason = "AdmissionDenied" if denied else "ApiError"
             raise _Refused(reason, str(error)) from error
 
     # -- create --------------------------------------------------------------------------------------

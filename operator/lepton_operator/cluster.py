@@ -161,12 +161,12 @@ class Cluster:
     # -- writing: called by apply.py, status.py and recorder.py only -----------------------------------------------
 
     async def create(self, resource: Resource, namespace: str, manifest: Json) -> Json:
-        """POST."""
+        """POST; an unknown field is refused, not dropped."""
         return await self._call(
             "POST",
             resource.path(namespace),
             resource=resource.qualified,
-            query={"fieldManager": FIELD_MANAGER},
+            query={"fieldManager": FIELD_MANAGER, "fieldValidation": "Strict"},
             body=manifest,
             seconds=WRITE_SECONDS,
         )

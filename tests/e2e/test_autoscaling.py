@@ -8,7 +8,7 @@ import yaml
 
 from tests.e2e.audit import child_writes
 from tests.e2e.cluster import Namespace, Object, dataset, model, training_job, until
-from tests.e2e.test_drift import content, visited
+from tests.e2e.hands import content, visited
 
 SCALING = {"minReplicas": 2, "maxReplicas": 4, "scaleDownStabilizationSeconds": 3600}
 """The autoscaler itself takes no pod away during the test."""

@@ -1,12 +1,10 @@
 """What somebody does to children by hand: what is Lepton's comes back, what is theirs stays, and nobody fights."""
 
-import json
-from typing import Any
-
 import pytest
 
 from tests.e2e.audit import child_writes
-from tests.e2e.cluster import Namespace, Object, claim, dataset, manifest, model, training_job, until
+from tests.e2e.cluster import Namespace, Object, dataset, model, training_job, until
+from tests.e2e.hands import add, comes_back, content, patch, remove, replace, visited
 
 AUTOSCALING = {"minReplicas": 2, "maxReplicas": 3}
 LABELS = (
@@ -16,8 +14,6 @@ LABELS = (
     "lepton.ai/name",
     "lepton.ai/uid",
 )
-REVISION = "deployment.kubernetes.io/revision"
-"""Counted up by the Deployment's controller with every template."""
 NOBODY = {"nodeSelector": {"example.com/nowhere": "none"}}
 """Its pods wait for ever, so that its Job stays."""
 
@@ -32,52 +28,6 @@ def served(shared: Namespace) -> Namespace:
     shared.wait("lm/steady", "Ready")
     shared.wait("lm/auto", "Ready")
     return shared
-
-
-def patch(namespace: Namespace, what: str, *operations: Object) -> None:
-    """A JSON patch of `kind/name`."""
-    namespace.run("patch", what, "--type=json", "-p", json.dumps(operations))
-
-
-def replace(path: str, value: Any) -> Object:
-    return {"op": "replace", "path": path, "value": value}
-
-
-def add(path: str, value: Any) -> Object:
-    return {"op": "add", "path": path, "value": value}
-
-
-def remove(path: str) -> Object:
-    return {"op": "remove", "path": path}
-
-
-def visited(namespace: Namespace, name: str) -> None:
-    """Waits until the operator has seen a change of the model's spec that changes none of its children."""
-    spec = namespace.get("lm", name)["spec"]
-    patch(
-        namespace, f"lm/{name}", replace("/spec/startupDeadlineSeconds", spec["startupDeadlineSeconds"] - 1)
-    )
-
-    def seen() -> bool:
-        obj = namespace.get("lm", name)
-        return bool(obj["status"]["observedGeneration"] == obj["metadata"]["generation"])
-
-    until(seen, "a visit")
-
-
-def content(obj: Object) -> Object:
-    """What somebody may have changed by hand."""
-    meta = obj["metadata"]
-    notes = {name: text for name, text in meta.get("annotations", {}).items() if name != REVISION}
-    return {"labels": meta.get("labels"), "annotations": notes, "spec": obj["spec"]}
-
-
-def comes_back(namespace: Namespace, kind: str, name: str, before: Object) -> None:
-    until(
-        lambda: (obj := namespace.find(kind, name)) and content(obj) == before,
-        f"that {kind} {name} is what it was",
-        30,
-    )
 
 
 @pytest.mark.parametrize(
@@ -301,96 +251,3 @@ def test_the_service_of_a_gang_comes_back_while_it_is_needed(served: Namespace) 
     served.run("delete", "service", "waits-train")
     until(lambda: served.find("service", "waits-train"), "the Service", 30)
     served.run("delete", "ltj", "waits")
-
-
-# -- names of others ---------------------------------------------------------------------------------
-
-OTHERS: dict[str, Object] = {
-    "deployment": {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "spec": {
-            "replicas": 0,
-            "selector": {"matchLabels": {"a": "b"}},
-            "template": {
-                "metadata": {"labels": {"a": "b"}},
-                "spec": {"containers": [{"name": "a", "image": "example.com/a:1"}]},
-            },
-        },
-    },
-    "service": {"apiVersion": "v1", "kind": "Service", "spec": {"ports": [{"port": 1}]}},
-    "poddisruptionbudget": {
-        "apiVersion": "policy/v1",
-        "kind": "PodDisruptionBudget",
-        "spec": {"selector": {"matchLabels": {"a": "b"}}, "minAvailable": 0},
-    },
-    "horizontalpodautoscaler": {
-        "apiVersion": "autoscaling/v2",
-        "kind": "HorizontalPodAutoscaler",
-        "spec": {
-            "maxReplicas": 2,
-            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "another"},
-        },
-    },
-}
-
-
-def untouched(namespace: Namespace, kind: str, name: str, before: Object) -> None:
-    """The operator has written nothing into the object, not even a field manager."""
-    now = namespace.get(kind, name)
-    assert content(now) == content(before)
-    assert now["metadata"]["uid"] == before["metadata"]["uid"]
-    assert not [row for row in namespace.managers(kind, name) if row["manager"].startswith("lepton")]
-
-
-@pytest.mark.parametrize("marked", [False, True], ids=["plain", "with Lepton's labels"])
-@pytest.mark.parametrize("kind", OTHERS)
-def test_an_object_of_somebody_else_is_told_and_never_touched(
-    served: Namespace, kind: str, marked: bool
-) -> None:
-    name = f"taken-{kind[:6]}-{'marked' if marked else 'plain'}"
-    labels = {"app.kubernetes.io/managed-by": "lepton", "lepton.ai/name": name} if marked else {"mine": "yes"}
-    served.apply(OTHERS[kind] | {"metadata": {"name": name, "labels": labels}})
-    before = served.get(kind, name)
-    served.apply(model(name, autoscaling=AUTOSCALING))
-    row = served.wait_reason("lm", name, "NameConflict")
-    assert before["kind"] in row["message"]
-    assert "delete or rename it" in row["message"]
-    untouched(served, kind, name, before)
-    served.run("delete", "lm", name)
-    untouched(served, kind, name, before)
-    served.apply(model(name, autoscaling=AUTOSCALING))
-    served.wait_reason("lm", name, "NameConflict")
-    served.run("delete", kind, name)
-    until(lambda: served.reason("lm", name) != "NameConflict", "that the name is free", 90)
-    served.run("delete", "lm", name)
-
-
-def test_a_job_of_somebody_else_is_told_and_never_touched(served: Namespace) -> None:
-    container = {"name": "a", "image": "example.com/a:1"}
-    job = {
-        "apiVersion": "batch/v1",
-        "kind": "Job",
-        "metadata": {"name": "taken-train-a1"},
-        "spec": {
-            "suspend": True,
-            "template": {"spec": {"restartPolicy": "Never", "containers": [container]}},
-        },
-    }
-    served.apply(job)
-    before = served.get("job", "taken-train-a1")
-    served.apply(training_job("taken"))
-    row = served.wait_reason("ltj", "taken", "NameConflict", "Succeeded")
-    assert "Job taken-train-a1" in row["message"]
-    untouched(served, "job", "taken-train-a1", before)
-    served.run("delete", "ltj", "taken")
-    served.run("delete", "job", "taken-train-a1")
-
-
-def test_a_claim_under_the_stores_name_is_used_as_it_is(namespace: Namespace) -> None:
-    namespace.apply(claim("lepton-store"))
-    before = namespace.get("pvc", "lepton-store")["metadata"]["uid"]
-    namespace.apply(manifest("LeptonDataset", "digits", {"source": {"builtin": "digits"}}))
-    namespace.wait("lds/digits", "Ready")
-    assert namespace.get("pvc", "lepton-store")["metadata"]["uid"] == before
-    assert not [row for row in namespace.managers("pvc", "lepton-store") if row["manager"] == "lepton"]

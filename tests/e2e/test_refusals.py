@@ -178,3 +178,15 @@ def test_an_autoscaled_model_is_not_scaled_by_hand(shared: Namespace) -> None:
     shared.run("scale", "lm/fixed", "--replicas=2")
     assert shared.get("lm", "fixed")["spec"]["replicas"] == 2
     shared.run("delete", "lm", "auto", "fixed")
+
+
+def test_an_affinity_that_does_not_exist_is_told(shared: Namespace) -> None:
+    """It is open in the schema: what is in it only the API server's own checks know."""
+    unknown = {"affinity": {"nodeAffinty": {}}}
+    shared.apply(
+        dataset("typo", podTemplate=unknown),
+        model("typo", source={"uri": "pvc://nowhere/model"}, podTemplate=unknown),
+    )
+    for kind in ("lds", "lm"):
+        assert "nodeAffinty" in shared.wait_reason(kind, "typo", "AdmissionDenied")["message"]
+    shared.run("delete", "lds,lm", "typo")

@@ -231,7 +231,12 @@ async def test_what_may_pass_is_raised(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "expected"), [("failed calling webhook", "AdmissionDenied"), ("it broke", "ApiError")]
+    ("said", "expected"),
+    [
+        ("failed calling webhook", "AdmissionDenied"),
+        ("failed to create typed patch object (a/b): .x: field not declared in schema", "AdmissionDenied"),
+        ("it broke", "ApiError"),
+    ],
 )
 async def test_what_the_server_can_not_do_is_told(stage: Stage, said: str, expected: str) -> None:
     stage.cluster.fail = lambda verb, _resource: ServerError(said, status=500) if verb == "create" else None
