@@ -80,6 +80,8 @@ def _due(pod: Json, container: Json) -> float | None:
     if not running or container.get("ready") or "deletionTimestamp" in pod["metadata"]:
         return None
     started = moment(running.get("startedAt"))
+    if not started:
+        return None
     row = condition(pod, "ContainersReady")
     changed = moment(row.get("lastTransitionTime")) if row.get("status") == "False" else 0.0
     grace = START_SECONDS if container.get("started") is False else GRACE_SECONDS

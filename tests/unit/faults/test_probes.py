@@ -144,6 +144,10 @@ def test_a_server_that_ends_well_is_a_fault_too() -> None:
     assert (fault.reason, "exit code 0" in fault.message) == ("ContainerFailed", True)
 
 
+def test_a_container_that_does_not_say_since_when_it_runs_is_given_time() -> None:
+    assert pod_fault(server(state={"running": {}}), [], NOW) is None
+
+
 def test_an_init_container_may_run_as_long_as_it_likes() -> None:
     fetching = server(**waits("PodInitializing"))
     running = {"running": {"startedAt": timestamp(STARTED_AT)}}
