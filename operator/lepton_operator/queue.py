@@ -46,6 +46,7 @@ class WorkQueue:
         self._sequence = itertools.count()
         self._failures: dict[Key, int] = {}
         self._retry_at: dict[Key, float] = {}
+        self._held_until: dict[Key, float] = {}
         self._processing: dict[Key, float] = {}
         self._again: dict[Key, Priority] = {}
         self._high_in_a_row = 0
@@ -55,9 +56,14 @@ class WorkQueue:
             metrics.QUEUE_DEPTH.labels(priority.name.lower()).set_function(keys.__len__)
 
     def add(self, key: Key, priority: Priority = Priority.HIGH) -> None:
-        """Ask for a visit now. A key under work is visited once more afterwards."""
+        """Ask for a visit now. A key under work is visited once more afterwards, a held one when it may."""
         if key in self._processing:
             self._again[key] = min(priority, self._again.get(key, priority))
+            return
+        held = self._held_until.pop(key, 0.0)
+        if held > self._clock():
+            self._held_until[key] = held
+            self.add_after(key, held - self._clock())
             return
         if key in self._ready[Priority.HIGH] or key in self._ready[priority]:
             return
@@ -82,7 +88,8 @@ class WorkQueue:
     def retry(self, key: Key, at_least: float = 0.0) -> float:
         """Ask for a visit after the key's own back-off, doubled each time; the seconds chosen.
 
-        A visit that events caused before the last back-off was over doesn't make it longer.
+        A visit that events caused before the last back-off was over doesn't make it longer. `at_least` is
+        what the API server asked for: events don't cause a visit before it is over.
         """
         now = self._clock()
         early = self._retry_at.get(key, now) > now
@@ -93,6 +100,9 @@ class WorkQueue:
             full = min(MAX_BACKOFF_SECONDS, BASE_BACKOFF_SECONDS * 2.0 ** min(failures, 30))
             self._retry_at[key] = now + full * (0.5 + 0.5 * self._chance())
             metrics.QUEUE_RETRIES.inc()
+        at_least = min(at_least, MAX_BACKOFF_SECONDS)
+        if at_least > 0:
+            self._held_until[key] = now + at_least
         seconds = max(self._retry_at[key] - now, at_least)
         self.add_after(key, seconds)
         return seconds
@@ -101,6 +111,7 @@ class WorkQueue:
         """The visit went well: the next failure backs off from the start."""
         self._failures.pop(key, None)
         self._retry_at.pop(key, None)
+        self._held_until.pop(key, None)
 
     def drop(self, key: Key) -> None:
         """The object is gone: no later visit, no failures."""

@@ -18,6 +18,10 @@ name that nobody uses there is nothing to strip."""
 
 STOP_SECONDS = 8.0
 
+LOGIN_RETRY_SECONDS = 2.0
+LOGIN_TRIES = 150
+"""Five minutes; then kopf ends and the operator with it, to start again from nothing."""
+
 
 class NoDiffBase(kopf.DiffBaseStorage):
     """Nothing is diffed; computing the base is half of kopf's cost of an event."""
@@ -75,6 +79,29 @@ async def connection_info(cluster: Cluster) -> kopf.ConnectionInfo:
     )
 
 
+class Credentials:
+    """Our client's credentials, for kopf, which asks at its start and after every 401.
+
+    kopf ends when it is given what was refused before: the answer comes once there is something new.
+    """
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._given: kopf.ConnectionInfo | None = None
+
+    async def __call__(self) -> kopf.ConnectionInfo:
+        """What is known now; the second time and later, other than what was given before."""
+        info = await connection_info(self._cluster)
+        tries = 0
+        while info == self._given and tries < LOGIN_TRIES:
+            tries += 1
+            if not await self._cluster.log_in_again():
+                await asyncio.sleep(LOGIN_RETRY_SECONDS)
+            info = await connection_info(self._cluster)
+        self._given = info
+        return info
+
+
 class KopfRunner:
     """Runs kopf until it is stopped; when `run` returns or raises otherwise, watching has ended."""
 
@@ -88,7 +115,7 @@ class KopfRunner:
 
     async def run(self, install_signal_handlers: Callable[[], None]) -> None:
         """Watch the Lepton kinds. kopf takes the signals for itself when it starts; they are taken back."""
-        registry = build_registry(self._caches, lambda: connection_info(self._cluster))
+        registry = build_registry(self._caches, Credentials(self._cluster))
         ours = set(asyncio.all_tasks())
         tasks = await kopf.spawn_tasks(
             registry=registry,

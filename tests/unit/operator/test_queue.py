@@ -142,6 +142,24 @@ def test_early_visits_do_not_lengthen_the_back_off(queue: WorkQueue, clock: Cloc
     assert queue.failures(key("a")) == 1
 
 
+def test_events_cause_no_visit_before_the_server_allows_it(queue: WorkQueue, clock: Clock) -> None:
+    queue.add(key("a"))
+    taken = queue.take()
+    assert taken is not None
+    queue.retry(taken, at_least=5)
+    queue.add(key("a"))
+    queue.done(taken)
+    queue.add(key("a"), Priority.LOW)
+    assert drain(queue) == []
+    clock.now += 4.9
+    queue.add(key("a"))
+    assert drain(queue) == []
+    clock.now += 0.2
+    assert drain(queue) == ["a"]
+    queue.add(key("a"))
+    assert drain(queue) == ["a"]
+
+
 def test_retry_waits_as_long_as_the_server_asks(queue: WorkQueue, clock: Clock) -> None:
     assert queue.retry(key("a"), at_least=30) == 30
     clock.now += 29
