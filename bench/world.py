@@ -1,12 +1,13 @@
 """What every measure starts from: a control plane of its own, simulated nodes, the CRDs, no operator yet."""
 
 import asyncio
+import fcntl
 import json
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from bench.process import ROOT, OperatorProcess
 from lepton_cluster.layout import Layout
 
 FOLDER = ROOT / ".cluster-bench"
+LOCK = Path("/run/lepton-bench.lock")
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 GONE_SECONDS = 900.0
 
@@ -137,6 +139,24 @@ def is_done(obj: Json) -> bool:
 @asynccontextmanager
 async def prepared() -> AsyncIterator[World]:
     """A fresh cluster with nodes and CRDs; it is stopped at the end, and every operator with it."""
+    with _alone():
+        async with _fresh_cluster() as world:
+            yield world
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Two runs would share a cluster's folder, and each other's figures."""
+    with LOCK.open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BenchError("Another run of the benchmark is not over yet") from None
+        yield
+
+
+@asynccontextmanager
+async def _fresh_cluster() -> AsyncIterator[World]:
     simulated.build()
     cluster_tool("down")
     cluster_tool("up", "--nodes", "1")
