@@ -14,11 +14,13 @@ from typing import Any, Protocol
 from urllib.parse import urlencode
 
 import aiohttp
+from aiohttp.http_exceptions import LineTooLong
 from kubernetes.aio import client
 
 from lepton_operator import __version__, metrics
 from lepton_operator.api_errors import Unauthorized, Unreachable, error_from
 from lepton_operator.facts import Json
+from lepton_operator.logs import fields
 from lepton_operator.resources import LEASE, Resource
 
 log = logging.getLogger(__name__)
@@ -32,6 +34,8 @@ LIST_SECONDS = 60.0
 CONNECT_SECONDS = 5.0
 RELOGIN_SECONDS = 10.0
 MAX_ERROR_BYTES = 64 * 1024
+MAX_EVENT_BYTES = 16 * 1024 * 1024
+"""Above any object that etcd keeps; aiohttp's own limit of a line is below what annotations alone may hold."""
 
 READS = ("GET", "WATCH")
 LEASES = f"/apis/{LEASE.group}/"
@@ -135,13 +139,16 @@ class Cluster:
         response = await self._send("WATCH", path, {**query, "watch": "true"}, None, None, timeout)
         try:
             if response.status != 200:
-                raise error_from(
-                    response.status, await response.content.read(MAX_ERROR_BYTES), response.headers
-                )
-            while line := await response.content.readline():
+                body = await response.content.read(MAX_ERROR_BYTES)
+                error = error_from(response.status, body, response.headers)
+                if isinstance(error, Unauthorized):
+                    # The caller tries again, and a quiet cluster has no other call that would log in.
+                    await self.log_in_again()
+                raise error
+            while line := await response.content.readline(max_line_length=MAX_EVENT_BYTES):
                 yield json.loads(line)
-        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
-            raise Unreachable(f"Watch of {resource.qualified} broke: {_text(error)}") from error
+        except (aiohttp.ClientError, LineTooLong, OSError, TimeoutError, ValueError) as problem:
+            raise Unreachable(f"Watch of {resource.qualified} broke: {_text(problem)}") from problem
         finally:
             self._count("WATCH", resource.qualified, response.status, time.monotonic() - started)
             response.close()
@@ -267,7 +274,7 @@ class Cluster:
         try:
             return await self._once(method, path, resource, query, body, content_type, timeout)
         except Unauthorized:
-            if not await self._log_in_again():
+            if not await self.log_in_again():
                 raise
         return await self._once(method, path, resource, query, body, content_type, timeout)
 
@@ -328,12 +335,17 @@ class Cluster:
         response: aiohttp.ClientResponse = answer.response
         return response
 
-    async def _log_in_again(self) -> bool:
+    async def log_in_again(self) -> bool:
         """Read the credentials anew after a 401, not more often than every few seconds."""
         if self._relogin is None or time.monotonic() - self._last_login < RELOGIN_SECONDS:
             return False
         self._last_login = time.monotonic()
-        await self._relogin()
+        try:
+            await self._relogin()
+        except Exception as error:
+            # A kubeconfig can be missing or half written for a moment, and a plugin can fail in any way.
+            log.warning("Login failed", extra=fields(error=_text(error)))
+            return False
         log.info("Logged in again")
         return True
 
