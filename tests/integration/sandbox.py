@@ -38,6 +38,8 @@ class Sandbox:
         self.namespace = namespace
         self.script: Script = lab.puppet.script(namespace)
         self.proxy = Proxy(lab.kube, lab.background)
+        self.revived = 0
+        """How often `revive` had to."""
         self.kubeconfig = lab.scratch / f"{namespace}.kubeconfig"
         log = lab.scratch / f"{namespace}.log"
         self.operator = OperatorProcess(
@@ -55,6 +57,13 @@ class Sandbox:
         self.operator.close()
         self.proxy.stop()
         self.kube.delete(f"/api/v1/namespaces/{self.namespace}")
+
+    def revive(self) -> bool:
+        """Start the operator again if it has ended, as a kubelet does; always true, for conditions."""
+        if not self.operator.is_running:
+            self.revived += 1
+            self.operator.start(wait=False)
+        return True
 
     def renew_token(self) -> str:
         """A new token for the operator's kubeconfig."""
@@ -131,6 +140,10 @@ class Sandbox:
             lambda: f"{condition} of {kind} {name}\n{self.report()}",
             deadline,
         )
+
+    def wait_logged(self, text: str, deadline: float = 60.0) -> None:
+        """Until the operator has logged that."""
+        until(lambda: text in self.operator.log(), lambda: f"{text} in the log\n{self.report()}", deadline)
 
     def wait_empty(self, deadline: float = SETTLE_SECONDS) -> None:
         """Until nothing of Lepton's is left but claims."""

@@ -5,13 +5,14 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import pytest
 
 from tests.integration.kube import until
 from tests.integration.objects import chain
 from tests.integration.proxy import Proxy
-from tests.integration.sandbox import Lab, Sandbox, side_by_side
+from tests.integration.sandbox import Lab, Sandbox
 from tests.integration.traffic import Call, Fault, on, reads, watches, writes
 
 HITS = 6
@@ -54,7 +55,6 @@ ON_WATCHES = {
     ),
     "500": Trouble(lambda: Fault(watches, 500, reason="InternalError"), RESTARTS, BROKEN),
     "503": Trouble(lambda: Fault(watches, 503, reason="ServiceUnavailable"), RESTARTS, BROKEN),
-    "410": Trouble(lambda: Fault(watches, 410, reason="Expired"), RESTARTS, BROKEN),
     "reset": Trouble(lambda: Fault(watches, reset=True), RESTARTS, BROKEN),
 }
 ON_READS = {
@@ -155,16 +155,22 @@ ERRORS_IN_WATCHES = {
 
 @pytest.mark.parametrize("name", [*ERRORS_IN_WATCHES, "cut"])
 def test_watches_that_end_in_the_middle(lab: Lab, name: str) -> None:
+    """kopf gives up on errors other than 410 in a stream: the operator ends, says why, and is started again."""
+    end = lab.chain_end()
     with lab.sandbox(f"stream-{name}", forked=True) as box:
         box.operator.start()
-        pid = box.operator.pid
         box.create(*chain())
         for count in (3, 9, 15):
-            until(lambda: len(box.proxy.writes()) >= count, "some writes")  # noqa: B023 - used at once
+            until(partial(has_written, box, count), "some writes")
             end_watches(box.proxy, name)
-        box.wait_dump(lab.chain_end())
-        assert box.operator.is_running
-        assert box.operator.pid == pid
+        until(lambda: box.revive() and box.dump() == end, box.report, 120)
+        assert box.revived == 0 or name in ("429", "500")
+        assert box.revived == 0 or ERRORS_IN_WATCHES[name]["message"] in box.operator.log()
+
+
+def has_written(box: Sandbox, count: int) -> bool:
+    """Whether the operator, which is started again when it ends, has sent so many writes."""
+    return box.revive() and len(box.proxy.writes()) >= count
 
 
 def end_watches(proxy: Proxy, name: str) -> None:
@@ -225,24 +231,3 @@ def test_a_status_that_changes_while_it_is_written_is_written_for_the_new_spec(l
         box.wait_settled()
         assert any(call.code == 409 for call in box.proxy.writes())
         assert box.get("LeptonModel", "digits")["status"]["readyReplicas"] == 1
-
-
-def test_all_faults_one_after_the_other_under_many_objects(lab: Lab) -> None:
-    """Ten chains side by side in ten namespaces, each with all faults of writes in turn."""
-
-    def run(number: int) -> None:
-        names = sorted(ON_WRITES)
-        with lab.sandbox(f"all-faults-{number}", forked=True) as box:
-            box.operator.start()
-            box.create(*chain())
-            for name in names[number:] + names[:number]:
-                fault = ON_WRITES[name].fault()
-                with box.proxy.disturbed(fault):
-                    until(
-                        lambda: fault.hits >= 2 or box.dump() == lab.chain_end(),  # noqa: B023 - used at once
-                        f"{name} or the end",
-                        90,
-                    )
-            box.wait_dump(lab.chain_end())
-
-    side_by_side(range(len(ON_WRITES)), run)
