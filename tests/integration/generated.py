@@ -131,7 +131,7 @@ _PLACED = ("nodeSelector", "affinity", "priorityClassName", "runtimeClassName", 
 
 def good_specs(kind: str) -> Iterator[Object]:
     """Specs whose pods run: what they refer to is there, and nothing keeps them from the simulated node."""
-    for spec in drawn(_GOOD[kind], 400, by_chance=bool(MORE)):
+    for spec in drawn(_GOOD[kind], 80, by_chance=bool(MORE)):
         template = spec.get("podTemplate", {})
         for name in _PLACED:
             template.pop(name, None)

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 
 from tests.integration.explained import unexplained
-from tests.integration.generated import ANY, CLAIMS, EXAMPLES, RUNNABLE, SCHEMAS, examples, how_many
-from tests.integration.kube import Kube, KubeError, Object, collection, until
-from tests.integration.objects import API_VERSION, dataset, manifest, training_job
+from tests.integration.furniture import furnish, refusal
+from tests.integration.generated import ANY, EXAMPLES, RUNNABLE, SCHEMAS, examples, how_many
+from tests.integration.kube import Kube, KubeError, Object, until
+from tests.integration.objects import manifest
 from tests.integration.sandbox import Lab, Sandbox
 from tests.unit.schema import Schema
 from tests.unit.strategies import broken
@@ -22,17 +23,6 @@ SCHEMA_WORDS = re.compile(
     r"in body (should|must|is|has)|Unsupported value|Required value|Too (long|many|few)|Duplicate value"
     r"|may not be (longer|more)|must (be of type|have|validate)|(un)?expected"
 )
-
-
-def refusal(kube: Kube, obj: Object) -> Object:
-    """What the API server says about an object, as `kubectl apply` asks it; empty when it takes it."""
-    path = f"{collection(API_VERSION, obj['kind'], 'default')}?dryRun=All&fieldValidation=Strict"
-    try:
-        kube.request("POST", path, obj)
-    except KubeError as error:
-        said: Object = json.loads(error.text)
-        return said
-    return {}
 
 
 def rules(schema: Schema) -> set[str]:
@@ -81,17 +71,6 @@ def test_a_broken_spec_is_refused_by_the_name_of_its_field(kube: Kube, kind: str
         check(kind, refusal(kube, manifest(kind, "made-up", spec)))
 
     ask()
-
-
-def furnish(box: Sandbox) -> None:
-    """What generated specs refer to: claims, a prepared dataset, a trained network."""
-    for name in CLAIMS:
-        spec = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}}
-        meta = {"name": name}
-        box.create({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": meta, "spec": spec})
-    box.operator.start()
-    box.create(dataset("digits"), training_job("digits"))
-    box.wait_settled()
 
 
 def create_taken(box: Sandbox, kind: str, specs: list[Any]) -> int:

@@ -26,7 +26,14 @@ from lepton_operator.decide.common import (
     waiting,
 )
 from lepton_operator.desired.owner import Owner
-from lepton_operator.desired.prepare_job import CONTAINER, content_hash, job_labels, job_name, prepare_job
+from lepton_operator.desired.prepare_job import (
+    CONTAINER,
+    CONTENT_ANNOTATION,
+    content_hash,
+    job_labels,
+    job_name,
+    prepare_job,
+)
 from lepton_operator.facts import Json, Observed
 from lepton_operator.faults import (
     NODE_LOST,
@@ -85,6 +92,8 @@ def decide(observed: Observed, context: Context, now: float) -> Plan:
     name = job_name(owner, spec)
     if _is_prepared(obj, spec):
         draft = Draft(_ready(obj["status"]), kept(obj, (*PREPARED, "jobName")))
+        if made_it := _jobs_of_copy(observed, obj["status"]["specHash"]):
+            draft.fields["jobName"] = name if name in made_it else min(made_it)
         draft.fields["progress"] = {"phase": "Done", "percent": "100%", **_done(obj["status"])}
     elif (job := observed.children.get(("Job", name))) is None:
         draft = _start(observed, owner, spec, context)
@@ -94,7 +103,7 @@ def decide(observed: Observed, context: Context, now: float) -> Plan:
         draft = _failed(observed, spec, job, failed, now)
     else:
         draft = _running(observed, owner, spec, job, context, now)
-    draft.actions += _stale_jobs(observed, name)
+    draft.actions += _stale_jobs(observed, {name, *_jobs_of_copy(observed, draft.fields.get("specHash"))})
     return finish(obj, READY, draft, spec.startup_deadline_seconds, now)
 
 
@@ -114,12 +123,23 @@ def _done(status: Json) -> dict[str, int]:
     return {"done": status["samples"], "total": status["samples"]}
 
 
-def _stale_jobs(observed: Observed, wanted: str) -> list[Action]:
-    """Jobs of an earlier spec: their result is not wanted any more."""
+def _jobs_of_copy(observed: Observed, told: str | None) -> set[str]:
+    """Jobs that have made the copy that the status tells of."""
+    return {
+        name
+        for (kind, name), job in observed.children.items()
+        if kind == "Job"
+        and job_condition(job, "Complete")
+        and (job["metadata"].get("annotations") or {}).get(CONTENT_ANNOTATION) == told
+    }
+
+
+def _stale_jobs(observed: Observed, wanted: set[str]) -> list[Action]:
+    """Jobs of an earlier spec, whose result is not wanted any more; the one of the copy that is there stays."""
     return [
         Delete(kind, name, job["metadata"]["uid"])
         for (kind, name), job in observed.children.items()
-        if kind == "Job" and name != wanted and not job["metadata"].get("deletionTimestamp")
+        if kind == "Job" and name not in wanted and not job["metadata"].get("deletionTimestamp")
     ]
 
 

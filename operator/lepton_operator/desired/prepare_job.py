@@ -15,6 +15,8 @@ from lepton_workloads.contract.tasks import DATASETS_DIR, REPORT_PORT, SOURCE_DI
 COMPONENT = "dataset"
 CONTAINER = "prepare"
 PEER_DEADLINE_SECONDS = 3600
+CONTENT_ANNOTATION = "lepton.ai/content"
+"""On each Job: the `content_hash` of the spec that it prepares."""
 
 
 def _hash(record: Record, exclude: set[str], digits: int) -> str:
@@ -56,12 +58,9 @@ def prepare_job(owner: Owner, spec: DatasetSpec, context: Context) -> Manifest:
     }
     if spec.active_deadline_seconds is not None:
         job["activeDeadlineSeconds"] = spec.active_deadline_seconds
-    return {
-        "apiVersion": "batch/v1",
-        "kind": "Job",
-        "metadata": owner.metadata(name, COMPONENT),
-        "spec": job,
-    }
+    metadata = owner.metadata(name, COMPONENT)
+    metadata["annotations"] = {CONTENT_ANNOTATION: content_hash(spec)}
+    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": job}
 
 
 def job_labels(owner: Owner, name: str) -> Manifest:

@@ -294,7 +294,7 @@ def test_a_changed_spec_prepares_anew_and_keeps_the_old_figures_meanwhile() -> N
     old = next(iter(world.children.values()))
     plan = decide(observe(obj, old))
     assert stands(plan) == ("Reconciling", "Preparing")
-    assert deleted(plan) == [old["metadata"]["name"]]
+    assert deleted(plan) == []
     assert made(plan) != [old["metadata"]["name"]]
     assert plan.status["digest"] == KEY
     assert "progress" not in plan.status
@@ -339,3 +339,28 @@ def test_a_spec_of_other_crds_is_told_and_nothing_is_forgotten() -> None:
 def test_claims_that_are_needed() -> None:
     obj = dataset(source={"pvc": {"claimName": "photos"}})
     assert claims_needed(obj) == ("lepton-store", "photos")
+
+
+def test_the_job_that_made_the_copy_stays_until_there_is_another_copy() -> None:
+    """So that a spec that goes and comes back leaves everything as it was."""
+    world = prepared()
+    (first,) = world.children.values()
+    changed = dataset(revision="2") | {"status": decide(world).status}
+    begun = decide(observe(changed, first))
+    assert deleted(begun) == []
+    second = job_from(manifest_of(begun))
+    back = decide(observe(dataset() | {"status": begun.status}, first, second))
+    assert deleted(back) == [second["metadata"]["name"]]
+    assert back.status["jobName"] == first["metadata"]["name"]
+    done = job_from(manifest_of(begun), "Complete")
+    result = pod(done, phase="Succeeded", containers=[ended(0, prepared_text(), "Completed")])
+    ready = decide(observe(changed | {"status": begun.status}, first, done, result))
+    assert deleted(ready) == [first["metadata"]["name"]]
+
+
+def test_a_spec_that_prepares_the_same_keeps_the_job() -> None:
+    world = prepared()
+    (job,) = world.children.values()
+    plan = decide(observe(dataset(backoffLimit=7) | {"status": decide(world).status}, job))
+    assert (deleted(plan), made(plan)) == ([], [])
+    assert plan.status["jobName"] == job["metadata"]["name"]
