@@ -21,6 +21,7 @@ KIND_OF_FILE = {
     "attempt.py": "LeptonTrainingJob",
     "model.py": "LeptonModel",
     "version.py": "LeptonModel",
+    "autoscaling.py": "LeptonModel",
 }
 """Which kind a decision is about."""
 

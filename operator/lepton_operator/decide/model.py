@@ -17,6 +17,7 @@ from lepton_operator.conditions import (
     is_true,
 )
 from lepton_operator.context import Context
+from lepton_operator.decide.autoscaling import autoscaler_verdict
 from lepton_operator.decide.common import Draft, finish, has_ended, invalid_spec, waiting
 from lepton_operator.decide.version import Target, find_target
 from lepton_operator.desired.autoscaler import ReplicaRange, autoscaler
@@ -80,11 +81,15 @@ def decide(observed: Observed, context: Context, now: float) -> Plan:
     wanted = deployment(owner, spec, target.artifact, target.version, context) if target.artifact else None
     rollout = _rollout(observed, owner, wanted)
     replicas = _replicas(observed, owner, spec)
+    verdict = target.waiting or _verdict(observed, owner, replicas, target, rollout, now)
+    due = look_again(_newest_pods(observed, target), now)
+    if spec.autoscaling is not None and verdict.state is State.DONE:
+        verdict, due = autoscaler_verdict(observed, owner, verdict, now)
     draft = Draft(
-        target.waiting or _verdict(observed, owner, replicas, target, rollout, now),
+        verdict,
         _fields(owner, replicas, target, rollout),
         moved_on=_moved_on(obj, target, rollout),
-        requeue_after=look_again(_newest_pods(observed, target), now),
+        requeue_after=due,
     )
     if wanted is not None:
         draft.actions = [

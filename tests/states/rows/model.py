@@ -165,6 +165,24 @@ def autoscaled(replicas: int, ready: int) -> Observed:
     return observe(obj, scaled, training_job=job)
 
 
+def without_figures(
+    seconds: float, reason: str = "FailedGetResourceMetric", kind: str = "ScalingActive"
+) -> Observed:
+    """Its autoscaler has said for so long that it can't work, while all pods answer."""
+    facts = autoscaled(3, 3)
+    plan = decide(facts)
+    since = timestamp(NOW - seconds)
+    row = {
+        "type": kind,
+        "status": "False",
+        "reason": reason,
+        "message": "no metrics returned",
+        "lastTransitionTime": since,
+    }
+    scaler = {**manifest_of(plan, "HorizontalPodAutoscaler"), "status": {"conditions": [row]}}
+    return observe(facts.object, *facts.children.values(), scaler, training_job=facts.training_job)
+
+
 def gave_up() -> Observed:
     """The Deployment's controller has waited for progressDeadlineSeconds."""
     obj, job = model(), succeeded_job()
@@ -298,6 +316,12 @@ ROWS = (
     Row("the autoscaler has asked for more pods than answer yet", STARTING, "RollingOut",
         autoscaled(3, 2), ANSWERING),
     Row("as many pods answer as the autoscaler asked for", DONE, "Serving", autoscaled(3, 3), ANSWERING),
+    Row("the autoscaler has no figures yet", DONE, "Serving", without_figures(30), ANSWERING),
+    Row("the autoscaler gets no figures", DONE, "AutoscalerFailing", without_figures(600), ANSWERING),
+    Row("the autoscaler can't change the Deployment", DONE, "AutoscalerFailing",
+        without_figures(600, "FailedGetScale", "AbleToScale"), ANSWERING),
+    Row("the autoscaler rests at 0 replicas", DONE, "Serving",
+        without_figures(600, "ScalingDisabled"), ANSWERING),
     Row("the spec can't be read by this version", STALLED, "InvalidSpec", unreadable(), ANSWERING),
     edited(SERVING),
     edited(of_fetch(TERMINAL_FAILURES[0], terminal=True)),
