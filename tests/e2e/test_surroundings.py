@@ -13,6 +13,7 @@ import pytest
 from demo.display import Display
 from demo.install import install
 from demo.kubectl import Kubectl
+from demo.setup import SYSTEM_NAMESPACE
 from tests.e2e.cluster import Namespace, Object, claim, dataset, model, training_job, until
 from tests.e2e.conftest import SETTINGS
 
@@ -95,12 +96,16 @@ def test_missing_images_are_named_and_what_answers_goes_on(
 
 def test_a_lost_node_is_named_and_its_work_goes_on_elsewhere(trained: Namespace) -> None:
     namespace = trained
-    namespace.apply(training_job("long", training={"epochs": 300, "batchSize": 64}))
+    node = other_node_than_the_leader_of(namespace.kubectl)
+    template = preferring(node)
+    namespace.apply(
+        training_job("long", training={"epochs": 300, "batchSize": 64}, podTemplate=template),
+        model("spread", podTemplate=template),
+    )
     until(lambda: "steps" in namespace.get("ltj", "long")["status"].get("progress", {}), "steps")
-    node = namespace.list("pods", "lepton.ai/name=long")[0]["spec"]["nodeName"]
-    namespace.apply(model("spread", podTemplate=preferring(node)))
     namespace.wait("lm/spread", "Ready")
-    assert {pod["spec"]["nodeName"] for pod in namespace.list("pods", "lepton.ai/name=spread")} == {node}
+    for name in ("long", "spread"):
+        assert {pod["spec"]["nodeName"] for pod in namespace.list("pods", f"lepton.ai/name={name}")} == {node}
     with lost(namespace, node):
         row = namespace.wait_reason("lm", "spread", "NodeLost", deadline=90)
         assert f"node {node} does not answer" in row["message"]
@@ -111,6 +116,16 @@ def test_a_lost_node_is_named_and_its_work_goes_on_elsewhere(trained: Namespace)
         namespace.wait_reason("ltj", "long", "Training", "Succeeded", deadline=120)
     told = [event for event in namespace.list("events") if event["involvedObject"]["name"] == "spread"]
     assert [event["reason"] for event in told].count("NodeLost") == 1
+
+
+def other_node_than_the_leader_of(kubectl: Kubectl) -> str:
+    """A node whose loss does not take the leading operator along, which else would see the end only."""
+    lease = kubectl.json("get", "lease", "lepton-leader", "-n", SYSTEM_NAMESPACE)
+    pods = kubectl.json("get", "pods", "-n", SYSTEM_NAMESPACE)["items"]
+    holder = lease["spec"]["holderIdentity"]
+    leads = {pod["spec"]["nodeName"] for pod in pods if holder.startswith(pod["metadata"]["name"])}
+    nodes = {node["metadata"]["name"] for node in kubectl.json("get", "nodes")["items"]}
+    return sorted(nodes - leads)[0]
 
 
 def preferring(node: str) -> dict[str, Any]:
