@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.e2e.cluster import Namespace, Object, claim, manifest, model, training_job, until
+from tests.e2e.cluster import Namespace, Object, claim, dataset, manifest, model, training_job, until
 from tests.e2e.hands import content
 
 AUTOSCALING = {"minReplicas": 2, "maxReplicas": 3}
