@@ -110,10 +110,16 @@ def _condition(
         "type": kind,
         "status": status,
         "reason": reason,
-        "message": message[:4096],
+        "message": printable(message, 4096),
         "lastTransitionTime": timestamp(now) if flipped or not before else before["lastTransitionTime"],
         "observedGeneration": generation,
     }
+
+
+def printable(text: str, most: int) -> str:
+    """At most so many characters; what pods say may hold bytes that steer a terminal."""
+    text = text[:most]
+    return text if text.isprintable() else "".join(one if one.isprintable() else " " for one in text)
 
 
 def conditions_by_type(obj: Json) -> dict[str, Mapping[str, Any]]:
@@ -150,4 +156,4 @@ def transition_event(obj: Json, main: str, verdict: Verdict) -> tuple[Emit, ...]
         return ()
     well = verdict.state in (State.DONE, State.PROGRESSING, State.STARTING) and not verdict.trouble
     kind = "Normal" if well else "Warning"
-    return (Emit(kind, verdict.reason, verdict.message[:1000]),)
+    return (Emit(kind, verdict.reason, printable(verdict.message, 1000)),)

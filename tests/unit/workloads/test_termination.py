@@ -59,7 +59,7 @@ def test_labels_go_before_the_result_does(pod: Pod) -> None:
     numbers = dict.fromkeys(
         ("samples", "classes", "train", "validation", "test", "invalid_files", "height", "width"), 1
     )
-    result = PrepareResult(key="k", labels=labels, reused=False, channels=3, bytes=1, **numbers)
+    result = PrepareResult(key="a" * 64, labels=labels, reused=False, channels=3, bytes=1, **numbers)
     write_outcome(Outcome(prepare=result))
     outcome = pod.outcome()
     assert outcome is not None

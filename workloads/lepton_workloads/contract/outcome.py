@@ -39,41 +39,51 @@ class Failure(StrEnum):
     INTERNAL_ERROR = "InternalError"
 
 
+Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+"""sha256 in hex; it becomes part of paths, so nothing else is believed."""
+Count = Annotated[int, Field(ge=0, le=2**53)]
+"""What JSON holds exactly, everywhere."""
+EpochCount = Annotated[int, Field(ge=0, le=10**9)]
+ShortText = Annotated[str, Field(max_length=64)]
+
+
 class PrepareResult(Record):
     """Result of index 0 of a preparation; other indexes leave an empty outcome."""
 
-    key: str
-    samples: int
-    classes: int
-    labels: list[str] = Field(max_length=64, description="The first 64 labels, each at most 40 characters.")
-    train: int
-    validation: int
-    test: int
-    invalid_files: int
+    key: Digest
+    samples: Count
+    classes: Count
+    labels: list[Annotated[str, Field(max_length=40)]] = Field(
+        max_length=64, description="The first 64 labels."
+    )
+    train: Count
+    validation: Count
+    test: Count
+    invalid_files: Count
     reused: bool = Field(description="The prepared copy was there already: no work was done.")
-    height: int
-    width: int
-    channels: int
-    bytes: int
+    height: Count
+    width: Count
+    channels: Count
+    bytes: Count
 
 
 class TrainResult(Record):
     """Result of the chief; scalars only, everything else is in the artifact's metrics.json."""
 
-    digest: str = Field(description="sha256 of SHA256SUMS: the model version.")
-    weights_digest: str
+    digest: Digest = Field(description="sha256 of SHA256SUMS: the model version.")
+    weights_digest: Digest
     test_accuracy: float
     test_loss: float
     validation_accuracy: float | None = None
     validation_loss: float | None = None
     train_accuracy: float
     train_loss: float
-    epochs: int
+    epochs: EpochCount
     seconds: float = Field(description="Wall time of the training loop.")
-    parameters: int
-    bytes: int = Field(description="Size of the artifact.")
-    code_version: str
-    tensorflow: str
+    parameters: Count
+    bytes: Count = Field(description="Size of the artifact.")
+    code_version: ShortText
+    tensorflow: ShortText
     recovered: bool = Field(False, description="The artifact was there already; only the report was lost.")
 
 
@@ -110,14 +120,14 @@ class Report(Record):
         "Starting",
         description="Starting, Waiting, Loading, Preparing, Training, Evaluating, Exporting, Done.",
     )
-    done: int = Field(0, ge=0, description="Files prepared, or steps of the running epoch.")
-    total: int = Field(0, ge=0)
-    epoch: int = Field(0, ge=0, description="Finished epochs.")
-    epochs: int = Field(0, ge=0)
+    done: Count = Field(0, description="Files prepared, or steps of the running epoch.")
+    total: Count = 0
+    epoch: EpochCount = Field(0, description="Finished epochs.")
+    epochs: EpochCount = 0
     loss: float | None = Field(None, description="Mean loss of the running or last epoch.")
     accuracy: float | None = None
     images_per_second: float | None = None
-    eta_seconds: float | None = None
+    eta_seconds: Annotated[float, Field(ge=0, le=1e9)] | None = None
     history: Annotated[list[Epoch], Field(max_length=MAX_HISTORY)] = []
 
 
