@@ -9,7 +9,7 @@ from functools import partial
 
 import pytest
 
-from tests.integration.kube import until
+from tests.integration.kube import Object, until
 from tests.integration.objects import chain
 from tests.integration.proxy import Proxy
 from tests.integration.sandbox import Lab, Sandbox
@@ -146,7 +146,7 @@ def test_reads_that_fail_at_the_start(lab: Lab, name: str) -> None:
         check_words(box, trouble)
 
 
-ERRORS_IN_WATCHES = {
+ERRORS_IN_WATCHES: dict[str, Object] = {
     "410": {"code": 410, "reason": "Expired", "message": "too old resource version"},
     "500": {"code": 500, "reason": "InternalError", "message": "etcdserver: leader changed"},
     "429": {"code": 429, "reason": "TooManyRequests", "message": "storage is (re)initializing"},

@@ -50,7 +50,7 @@ def edit_everything(box: Sandbox) -> None:
 
 def train_twice(box: Sandbox) -> None:
     """A training whose first attempt fails."""
-    box.create(training_job(workers=2))
+    box.create(training_job())
 
 
 @dataclass(frozen=True)
