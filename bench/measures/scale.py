@@ -8,10 +8,12 @@ from collections.abc import AsyncIterator
 
 from bench.audit import Write, counted
 from bench.figures import Figure
-from bench.measures.wave import figures_of, make_by_hand, make_models
+from bench.measures.wave import Wave, figures_of, make_by_hand, make_models
 from bench.process import OperatorProcess, total
 from bench.world import World
 
+SAMPLE = 100
+"""Models made before and after the many: does one cost more when there are many?"""
 QUIET_SECONDS = 300.0
 RESYNC_SECONDS = 60
 """Every object is visited again this often while the cluster is quiet: a stricter test than the default."""
@@ -23,15 +25,11 @@ async def thousand(world: World) -> AsyncIterator[Figure]:
     async with world.namespace("bench-thousand-hand") as namespace:
         by_hand = await make_by_hand(world, namespace, count)
     async with world.namespace("bench-thousand", keep=True) as namespace:
-        async with world.operator() as operator:
-            wave = await make_models(world, operator, namespace, count)
-            for figure in figures_of("thousand", wave, by_hand):
-                yield figure
-            for figure in _memory("thousand", operator, count, "<= 150 MiB"):
-                yield figure
-        for figure in await _restart(world, "thousand", count):
+        async for figure in _made(world, "thousand", namespace, count, by_hand, "<= 150 MiB"):
             yield figure
-        for figure in await _quiet(world, count):
+        for figure in await _restart(world, "thousand", count + SAMPLE):
+            yield figure
+        for figure in await _quiet(world, count + SAMPLE):
             yield figure
 
 
@@ -39,9 +37,44 @@ async def ten_thousand(world: World) -> AsyncIterator[Figure]:
     """10,000 models: CPU per object and memory, and a restart with them there."""
     count = 10_000
     async with world.namespace("bench-ten-thousand", keep=True) as namespace:
+        async for figure in _made(world, "ten-thousand", namespace, count, None, "<= 400 MiB"):
+            yield figure
+        for figure in await _restart(world, "ten-thousand", count + SAMPLE):
+            yield figure
+
+
+async def _made(
+    world: World, key: str, namespace: str, count: int, by_hand: float | None, memory_budget: str
+) -> AsyncIterator[Figure]:
+    """Some models in an empty cluster, many, and some more."""
+    async with world.operator() as operator:
+        async with world.namespace(f"{namespace}-before") as empty:
+            before = await make_models(world, operator, empty, SAMPLE)
+        wave = await make_models(world, operator, namespace, count, deadline=4800)
+        figures = [*figures_of(key, wave, by_hand), *_memory(key, operator, count, memory_budget)]
+        after = await make_models(world, operator, namespace, SAMPLE, prefix="after")
+        for figure in (*figures, _growth(key, before, after, count)):
+            yield figure
+
+
+def _growth(key: str, before: Wave, after: Wave, count: int) -> Figure:
+    """Flat is 1."""
+    what = (
+        f"CPU per model, {after.count} made with {count:,} there ({after.cpu_ms:.1f} ms) against none there "
+        f"({before.cpu_ms:.1f} ms)"
+    )
+    return Figure(f"{key}.growth", what, after.cpu_ms / before.cpu_ms, "x", "flat")
+
+
+async def ten_thousand(world: World) -> AsyncIterator[Figure]:
+    """10,000 models: CPU per object and memory, and a restart with them there."""
+    count = 10_000
+    async with world.namespace("bench-ten-thousand", keep=True) as namespace:
         async with world.operator() as operator:
-            wave = await make_models(world, operator, namespace, count, deadline=2400)
-            for figure in figures_of("ten-thousand", wave):
+            before = await make_models(world, operator, namespace, SAMPLE, prefix="before")
+            wave = await make_models(world, operator, namespace, count, deadline=4800)
+            after = await make_models(world, operator, namespace, SAMPLE, prefix="after")
+            for figure in (*figures_of("ten-thousand", wave), _growth("ten-thousand", before, after, count)):
                 yield figure
             for figure in _memory("ten-thousand", operator, count, "<= 400 MiB"):
                 yield figure
@@ -75,7 +108,11 @@ async def _restart(world: World, key: str, count: int) -> list[Figure]:
     return [
         Figure(f"{key}.restart-ready", f"{name}: ready after", ready, "s"),
         Figure(
-            f"{key}.restart", f"{name}: caught up after", caught_up, "s", "<= 10 s" if count == 1000 else ""
+            f"{key}.restart",
+            f"{name}: caught up after",
+            caught_up,
+            "s",
+            "<= 10 s" if key == "thousand" else "",
         ),
         Figure(f"{key}.restart-writes", f"{name}: writes{_told(writes)}", len(writes), "", "0"),
         Figure(f"{key}.restart-cpu", f"{name}: CPU", cpu, "s"),
