@@ -66,22 +66,6 @@ def _growth(key: str, before: Wave, after: Wave, count: int) -> Figure:
     return Figure(f"{key}.growth", what, after.cpu_ms / before.cpu_ms, "x", "flat")
 
 
-async def ten_thousand(world: World) -> AsyncIterator[Figure]:
-    """10,000 models: CPU per object and memory, and a restart with them there."""
-    count = 10_000
-    async with world.namespace("bench-ten-thousand", keep=True) as namespace:
-        async with world.operator() as operator:
-            before = await make_models(world, operator, namespace, SAMPLE, prefix="before")
-            wave = await make_models(world, operator, namespace, count, deadline=4800)
-            after = await make_models(world, operator, namespace, SAMPLE, prefix="after")
-            for figure in (*figures_of("ten-thousand", wave), _growth("ten-thousand", before, after, count)):
-                yield figure
-            for figure in _memory("ten-thousand", operator, count, "<= 400 MiB"):
-                yield figure
-        for figure in await _restart(world, "ten-thousand", count):
-            yield figure
-
-
 def _memory(key: str, operator: OperatorProcess, count: int, budget: str) -> list[Figure]:
     now, peak = operator.memory_mib()
     return [
