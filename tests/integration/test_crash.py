@@ -41,7 +41,8 @@ def edit_everything(box: Sandbox) -> None:
     """Another preparation, another training, another version, more and bigger pods."""
     box.edit("LeptonDataset", "digits", {"revision": "second", "parallelism": 2})
     box.edit("LeptonTrainingJob", "cnn", {"backoffLimit": 5, "activeDeadlineSeconds": 7200})
-    box.create(training_job("better", workers=2))
+    # With data of its own: which revision of `digits` it would find is a matter of milliseconds.
+    box.create(dataset("more"), training_job("better", dataset="more", workers=2))
     source = {"trainingJob": {"name": "better"}}
     box.edit(
         "LeptonModel", "digits", {"source": source, "replicas": 3, "resources": {"requests": {"cpu": "50m"}}}

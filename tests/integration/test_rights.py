@@ -27,7 +27,8 @@ def without(rules: list[Object], right: str) -> list[Object]:
         others = [name for name in rule["resources"] if name != plural]
         if others:
             left.append(rule | {"resources": others})
-        left.append(rule | {"resources": [plural], "verbs": [one for one in rule["verbs"] if one != verb]})
+        if verbs := [one for one in rule["verbs"] if one != verb]:
+            left.append(rule | {"resources": [plural], "verbs": verbs})
     return left
 
 
