@@ -44,7 +44,7 @@ def contradictions(obj: Object) -> Iterator[str]:
             yield f"{row['type']} has the reason {row['reason']!r}"
         if not row["message"] and (row["status"] == "True" or row["type"] in (main["type"], "Available")):
             yield f"{row['type']} has no message"
-    if "can't be read" in main["message"]:
+    if "the spec can't be read" in main["message"]:
         yield f"the server took a spec that the operator can't read: {main['message']}"
     if (size := len(json.dumps(obj["status"]).encode())) >= MAX_STATUS:
         yield f"its status has {size} bytes"

@@ -108,14 +108,18 @@ def test_whatever_pods_say_is_told_in_short(lab: Lab) -> None:
 
 
 def test_a_result_that_is_none_is_not_believed(lab: Lab) -> None:
+    """And it is not asked for again and again."""
     with lab.sandbox("results") as box:
         box.operator.start()
         box.create(dataset())
         box.wait_settled()
         box.script.dataset, box.script.training = saying(0), saying(0)
         for word in ("nan", "path", "nested"):
-            box.create(dataset(f"none-{word}"), training_job(f"none-{word}"))
-            box.wait_reason("LeptonDataset", f"none-{word}", "Preparing")
+            box.create(dataset(f"none-{word}"), training_job(f"none-{word}", backoffLimit=0))
+        for word in ("nan", "path", "nested"):
+            for kind in ("LeptonDataset", "LeptonTrainingJob"):
+                box.wait_reason(kind, f"none-{word}", "InternalError")
         settled_in_words(box)
-        box.script.dataset, box.script.training = plays.prepares, plays.trains
-        box.wait_settled()
+        until(box.operator.is_idle, "that the operator rests")
+        assert len(box.all("Job")) == 7
+        assert sum(call.verb == "POST" and call.resource == "jobs" for call in box.proxy.writes()) == 7

@@ -20,6 +20,7 @@ from lepton_operator.decide.common import (
     pulls_of,
     reports_of,
     soonest,
+    unreadable_result,
     user_claims,
     waiting,
 )
@@ -193,6 +194,8 @@ def completed(observed: Observed, spec: TrainingJobSpec, job: Json, number: int,
     if not all(has_ended(pod) for pod in pods):
         # The Job was seen before its pods: their end is on its way.
         draft.fields |= kept(observed.object, PROGRESS)
+    elif fault := unreadable_result(pods):
+        _count_failure(draft, spec, number, fault, now)
     else:
         # The next attempt finds the artifact and does not train.
         text = "the result was lost with its pod and is read again from the artifact"

@@ -25,7 +25,7 @@ from lepton_operator.context import Context
 from lepton_operator.desired.store_claim import store_claim
 from lepton_operator.facts import Json, Observed
 from lepton_operator.faults import IMAGE_PULL_FAILED, Fault
-from lepton_workloads.contract.outcome import Report
+from lepton_workloads.contract.outcome import Failure, Report
 
 
 @dataclass(slots=True)
@@ -148,6 +148,19 @@ def has_ended(pod: Json) -> bool:
 def pod_index(pod: Json) -> int:
     """Completion index of a pod of an Indexed Job."""
     return int(pod["metadata"].get("annotations", {}).get("batch.kubernetes.io/job-completion-index", 0))
+
+
+def unreadable_result(pods: Iterable[Json]) -> Fault | None:
+    """Index 0 ended well and is there, but said nothing of use: running it again would give the same."""
+    for pod in pods:
+        if pod_index(pod) == 0 and pod.get("status", {}).get("phase") == "Succeeded":
+            image = pod["spec"]["containers"][0]["image"]
+            text = (
+                f"pod {pod['metadata']['name']} ended well, but its result can't be read: let image {image} be "
+                "of the operator's version"
+            )
+            return Fault(Failure.INTERNAL_ERROR.value, text)
+    return None
 
 
 def pulls_of(pods: Iterable[Json]) -> tuple[Pull, ...]:

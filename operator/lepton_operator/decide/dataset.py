@@ -22,6 +22,7 @@ from lepton_operator.decide.common import (
     pulls_of,
     reports_of,
     soonest,
+    unreadable_result,
     user_claims,
     waiting,
 )
@@ -213,6 +214,9 @@ def _finished(observed: Observed, spec: DatasetSpec, job: Json) -> Draft:
         # The Job was seen before its pods: their end is on its way.
         fields = kept(observed.object, (*PREPARED, "progress")) | {"jobName": name}
         return Draft(Verdict(State.PROGRESSING, "Preparing", "the result is being read"), fields)
+    if result is None and (fault := unreadable_result(pods)):
+        verdict = Verdict(State.STALLED, fault.reason, f"{fault.message}{TRY_AGAIN}")
+        return Draft(verdict, kept(observed.object, PREPARED) | {"jobName": name})
     if result is None:
         # The pods are gone with their result: run again, index 0 finds the prepared copy and says so at once.
         verdict = Verdict(

@@ -156,6 +156,8 @@ ROWS = (
     Row("the Job has completed, its pods are not seen to have ended", GOING, "Preparing",
         world("Complete", pods=(RUNNING,))),
     Row("the result was lost with its pods: the Job runs again", GOING, "Preparing", world("Complete")),
+    Row("a pod ended well and said nothing that can be read", STALLED, "InternalError",
+        world("Complete", pods=({"phase": "Succeeded", "containers": [ended(0, "done", "Completed")]},))),
     PREPARED,
     Row("prepared; some files could not be read", DONE, "Prepared", prepared(invalid_files=3)),
     Row("prepared; Job and pods are gone", DONE, "Prepared", observe(after_visit(prepared()).object)),

@@ -233,6 +233,8 @@ ROWS = (
     Row("all workers have ended, the result is being read", GOING, "Finishing",
         world("Complete", pods=(RUNNING,))),
     Row("the result was lost with its pod and is read again", GOING, "Restarting", world("Complete")),
+    Row("the chief ended well and said nothing that can be read", GOING, "InternalError",
+        world("Complete", pods=({"phase": "Succeeded", "containers": [ended(0, "done", "Completed")]},))),
     SUCCEEDED,
     Row("succeeded; all children are gone", DONE, "Succeeded",
         observe(after_visit(succeeded()).object), now=NOW + 100_000),
