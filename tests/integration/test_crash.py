@@ -18,6 +18,8 @@ from tests.integration.proxy import Cut
 from tests.integration.sandbox import Lab, Sandbox, side_by_side
 from tests.integration.traffic import Call, writes_by_kind
 
+pytestmark = pytest.mark.timeout(1800)
+
 MORE_WRITES = 1.5
 """A second life may write a status again, tell an Event again, and pass through states the first one skipped."""
 
