@@ -21,7 +21,7 @@ NOT_CHECKED = "some validation rules were not checked because the object was inv
 """The server's own remark beside the refusals by the schema."""
 SCHEMA_WORDS = re.compile(
     r"in body (should|must|is|has)|Unsupported value|Required value|Too (long|many|few)|Duplicate value"
-    r"|may not be (longer|more)|must (be of type|have|validate)|(un)?expected"
+    r"|may not be (longer|more)|must (be|have|validate)|(un)?expected"
 )
 
 

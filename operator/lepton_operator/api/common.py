@@ -135,6 +135,11 @@ class Resources(Record):
             "a resource with a domain in its name belongs into limits: write for example limits: {nvidia.com/gpu: 1}",
         ),
         (
+            "!has(self.limits) || self.limits.all(k, !k.contains('/') || type(self.limits[k]) == int || "
+            "string(self.limits[k]).matches('^[0-9]+$'))",
+            "devices are counted in whole numbers: write for example limits: {nvidia.com/gpu: 1}",
+        ),
+        (
             "!has(self.requests) || !has(self.limits) || self.requests.all(k, !(k in self.limits) || "
             "!isQuantity(string(self.requests[k])) || !isQuantity(string(self.limits[k])) || "
             "quantity(string(self.requests[k])).compareTo(quantity(string(self.limits[k]))) <= 0)",
