@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import json
 import os
+import signal
 import sys
 import time
 from datetime import UTC, datetime
@@ -25,6 +26,9 @@ def main() -> int:
     )
     chosen = parser.parse_args().only or [name for name, measure in MEASURES.items() if measure.by_default]
     figures: list[Figure] = []
+    # A run that is told to stop takes its cluster and its operators with it, however it is told.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     try:
         asyncio.run(_take({name: MEASURES[name] for name in chosen}, figures))
     finally:
