@@ -17,6 +17,8 @@ class ApiError(Exception):
         self.reason = reason
         self.retry_after = retry_after
         """Seconds that the server asks us to wait."""
+        self.child: tuple[str, str] | None = None
+        """(kind, name) of the child that was being written."""
 
 
 class Unreachable(ApiError):

@@ -139,7 +139,7 @@ class Operator:
         self._missing = "first lists of Lepton objects"
         await self._first_refresh()
         self._router.attach(self._world, self._puller)
-        self._spawn("kopf", self._kopf.run(self._take_signals))
+        self._spawn("kopf", self._kopf.run())
         self._spawn("resync", self._resync.run())
         self._spawn("lead", self._lead())
         self._missing = None
@@ -182,9 +182,10 @@ class Operator:
                 await asyncio.sleep(error.retry_after or RETRY_SECONDS)
 
     async def _stop(self) -> None:
-        """Work first, kopf last: kopf cancels all tasks that are younger than itself."""
+        """The write in hand first, then the Lease goes to another, then all the rest."""
         log.info("Stopping")
         self._queue.stop()
+        self._kopf.stop()
         by_name = {name: task for task, name in self._tasks.items()}
         lead, kopf = by_name.pop("lead", None), by_name.pop("kopf", None)
         if lead is not None and self._lease.is_held:
@@ -195,7 +196,6 @@ class Operator:
         await self._puller.close()
         await _cancel(*by_name.values())
         if kopf is not None:
-            self._kopf.stop()
             await asyncio.wait((kopf,), timeout=KOPF_STOP_SECONDS)
             await _cancel(kopf)
         log.info("Stopped")

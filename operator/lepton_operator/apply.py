@@ -13,6 +13,7 @@ from lepton_operator import metrics
 from lepton_operator.actions import Action, Apply, Create, Delete
 from lepton_operator.api_errors import (
     AlreadyExists,
+    ApiError,
     BadRequest,
     Conflict,
     Forbidden,
@@ -80,6 +81,9 @@ class Applier:
             kind, name = _target(action)
             try:
                 await run.do(action)
+            except ApiError as error:
+                error.child = kind, name
+                raise
             except _Refused as refused:
                 refusal = Refusal(kind, name, refused.reason, str(refused)[:MAX_MESSAGE])
                 run.applied.refusals[kind, name] = refusal

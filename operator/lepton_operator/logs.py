@@ -48,5 +48,7 @@ def configure_logging(level: str) -> None:
     logging.getLogger("lepton_operator").setLevel(level.upper())
     for library in ("kopf", "aiohttp", "kubernetes", "asyncio"):
         logging.getLogger(library).setLevel(logging.WARNING)
+    # It warns that it leaves the signals alone in a thread of its own: as it should.
+    logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)
     # kopf's way of saying that a handler's event is not worth an error; ours never patch.
     logging.getLogger("kopf.activities").setLevel(logging.WARNING)

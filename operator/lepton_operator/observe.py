@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable, Mapping
 from lepton_operator.api_errors import NotFound
 from lepton_operator.cache import Cache, controller_uid, slim, uid_of
 from lepton_operator.cluster import Writer
+from lepton_operator.conditions import READY, is_true
 from lepton_operator.facts import Json, Key, Observed, Refusal, WarningFact
 from lepton_operator.reports import ReportBook
-from lepton_operator.resources import CLAIM, JOB, LEPTON_RESOURCES, OWNED_RESOURCES, POD
+from lepton_operator.resources import CLAIM, DATASET, JOB, LEPTON_RESOURCES, OWNED_RESOURCES, POD
 from lepton_operator.warnings_log import WarningLog, parse_time
 
 log = logging.getLogger(__name__)
@@ -108,7 +109,7 @@ class Observer:
             warnings=self._warnings(key.namespace, children, pods, claims),
             reports={uid_of(pod): report for pod in pods if (report := self._reports.get(uid_of(pod)))},
             claims=claims,
-            dataset=self._referred(key, obj, "LeptonDataset"),
+            dataset=await self._dataset(key, obj),
             training_job=self._referred(key, obj, "LeptonTrainingJob"),
             refusals=refusals,
         )
@@ -137,6 +138,22 @@ class Observer:
             return None
         self.remember_claim(claim)
         return claim
+
+    async def _dataset(self, key: Key, obj: Json) -> Json | None:
+        """The dataset of a training job; read anew when its data is about to be pinned for ever.
+
+        The cache of datasets may lag behind the one of training jobs: a dataset edited just before would
+        still look prepared.
+        """
+        held = self._referred(key, obj, "LeptonDataset")
+        pinned = "datasetDigest" in (obj.get("status") or {})
+        if held is None or pinned or not is_true(held, READY):
+            return held
+        try:
+            live = await self._cluster.get(DATASET, key.namespace, held["metadata"]["name"])
+        except NotFound:
+            return None
+        return slim(live, DATASET)
 
     def _referred(self, key: Key, obj: Json, kind: str) -> Json | None:
         referred, name_of = REFERENCES.get(key.kind, ("", _no_name))

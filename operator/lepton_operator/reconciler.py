@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from lepton_operator import metrics
 from lepton_operator.actions import Plan
-from lepton_operator.api_errors import ApiError, Conflict
+from lepton_operator.api_errors import ApiError, Conflict, NotLeader
 from lepton_operator.apply import Applied, Applier, OwnerGone, action_is_open
 from lepton_operator.cache import uid_of
 from lepton_operator.context import Context
@@ -22,6 +22,9 @@ from lepton_operator.reports import ReportPuller
 from lepton_operator.status import StatusWriter
 
 log = logging.getLogger(__name__)
+
+FAILURES_UNTOLD = 2
+"""So many failures in a row of an object's writes pass without a word in its status."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +102,11 @@ class Reconciler:
             self._forget(key)
             return
         observed, plan = await self._decide(key, obj)
-        applied = await self._applier.carry_out(key, obj, plan.actions)
+        try:
+            applied = await self._applier.carry_out(key, obj, plan.actions)
+        except ApiError as error:
+            await self._tell_trouble(key, obj, error)
+            raise
         new_refusals = self._note_refusals(key, applied)
         if applied.writes or new_refusals:
             # Read your own writes: the status tells of the world as it is now.
@@ -130,6 +137,20 @@ class Reconciler:
                 extra = fields(key, reason=refusal.reason, child=f"{kind}/{name}", error=refusal.message)
                 log.warning("Write of a child was refused", extra=extra)
         return before != applied.refusals
+
+    async def _tell_trouble(self, key: Key, obj: Json, error: ApiError) -> None:
+        """A write that goes on failing shows in the status; the first failures are nobody's concern."""
+        passing = isinstance(error, (Conflict, NotLeader)) or self._queue.failures(key) < FAILURES_UNTOLD
+        if passing or error.child is None:
+            return
+        refusal = Refusal(*error.child, "ApiError", f"{error}; it is tried again")
+        self._refusals[key] = {error.child: refusal}
+        try:
+            observed, plan = await self._decide(key, obj)
+            await self._tell(key, observed, plan)
+        except ApiError as other:
+            # What is wrong with the children is wrong with the status as well.
+            log.info("Trouble was not told", extra=fields(key, error=str(other)))
 
     async def _tell(self, key: Key, observed: Observed, plan: Plan) -> None:
         cache = self._world.objects[key.kind]

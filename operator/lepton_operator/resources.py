@@ -36,6 +36,7 @@ class Resource:
 
 
 LEPTON_RESOURCES = tuple(Resource(kind.name, GROUP, VERSION, kind.plural) for kind in KINDS)
+DATASET = next(resource for resource in LEPTON_RESOURCES if resource.kind == "LeptonDataset")
 
 JOB = Resource("Job", "batch", "v1", "jobs")
 POD = Resource("Pod", "", "v1", "pods")

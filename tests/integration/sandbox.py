@@ -38,8 +38,6 @@ class Sandbox:
         self.namespace = namespace
         self.script: Script = lab.puppet.script(namespace)
         self.proxy = Proxy(lab.kube, lab.background)
-        self.revived = 0
-        """How often `revive` had to."""
         self.kubeconfig = lab.scratch / f"{namespace}.kubeconfig"
         log = lab.scratch / f"{namespace}.log"
         self.operator = OperatorProcess(
@@ -57,13 +55,6 @@ class Sandbox:
         self.operator.close()
         self.proxy.stop()
         self.kube.delete(f"/api/v1/namespaces/{self.namespace}")
-
-    def revive(self) -> bool:
-        """Start the operator again if it has ended, as a kubelet does; always true, for conditions."""
-        if not self.operator.is_running:
-            self.revived += 1
-            self.operator.start(wait=False)
-        return True
 
     def renew_token(self) -> str:
         """A new token for the operator's kubeconfig."""

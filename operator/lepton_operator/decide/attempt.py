@@ -296,7 +296,7 @@ def _count_failure(draft: Draft, spec: TrainingJobSpec, number: int, fault: Faul
     failures = draft.fields.get("failures", 0) + 1
     draft.fields |= {"failedAttempt": number, "failures": failures}
     if failures > spec.backoff_limit:
-        allowed = f"{failures} failed attempts, {spec.backoff_limit} are allowed {BACKOFF_NOTE}"
+        allowed = f"failed attempts: {failures}, allowed: {spec.backoff_limit} {BACKOFF_NOTE}"
         text = f"attempt {number}: {fault.message}; {allowed}"
         draft.verdict = Verdict(State.FAILED, _final_reason(fault), text)
     else:

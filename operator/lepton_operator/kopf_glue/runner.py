@@ -1,16 +1,25 @@
-"""kopf embedded in our event loop, with our credentials and our signal handling."""
+"""kopf embedded: with our credentials, in a thread of its own, started again when it ends."""
 
 import asyncio
+import contextlib
+import logging
 import os
+import threading
+import time
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import kopf
 from kopf._core.engines.peering import Identity
 
+from lepton_operator import metrics
 from lepton_operator.cache import Cache
 from lepton_operator.cluster import Cluster
-from lepton_operator.kopf_glue.handlers import build_registry
+from lepton_operator.facts import Json
+from lepton_operator.kopf_glue.handlers import build_registry, take
+from lepton_operator.logs import fields
+
+log = logging.getLogger(__name__)
 
 UNUSED_FINALIZER = "lepton.ai/unused"
 """kopf strips its own finalizer from every object it watches, other kopf operators' included: with a
@@ -18,9 +27,8 @@ name that nobody uses there is nothing to strip."""
 
 STOP_SECONDS = 8.0
 
-LOGIN_RETRY_SECONDS = 2.0
-LOGIN_TRIES = 150
-"""Five minutes; then kopf ends and the operator with it, to start again from nothing."""
+MIN_BACKOFF_SECONDS = 0.5
+MAX_BACKOFF_SECONDS = 30.0
 
 
 class NoDiffBase(kopf.DiffBaseStorage):
@@ -62,7 +70,7 @@ def operator_settings() -> kopf.OperatorSettings:
 
 
 async def connection_info(cluster: Cluster) -> kopf.ConnectionInfo:
-    """Our client's credentials in kopf's form; kopf asks again after every 401."""
+    """Our client's credentials in kopf's form; kopf asks again after a 401, and ends when they are the same."""
     configuration = cluster.configuration
     authorization = await cluster.authorization()
     scheme, _, token = (authorization or "").partition(" ")
@@ -79,31 +87,13 @@ async def connection_info(cluster: Cluster) -> kopf.ConnectionInfo:
     )
 
 
-class Credentials:
-    """Our client's credentials, for kopf, which asks at its start and after every 401.
-
-    kopf ends when it is given what was refused before: the answer comes once there is something new.
-    """
-
-    def __init__(self, cluster: Cluster) -> None:
-        self._cluster = cluster
-        self._given: kopf.ConnectionInfo | None = None
-
-    async def __call__(self) -> kopf.ConnectionInfo:
-        """What is known now; the second time and later, other than what was given before."""
-        info = await connection_info(self._cluster)
-        tries = 0
-        while info == self._given and tries < LOGIN_TRIES:
-            tries += 1
-            if not await self._cluster.log_in_again():
-                await asyncio.sleep(LOGIN_RETRY_SECONDS)
-            info = await connection_info(self._cluster)
-        self._given = info
-        return info
-
-
 class KopfRunner:
-    """Runs kopf until it is stopped; when `run` returns or raises otherwise, watching has ended."""
+    """Keeps kopf watching, in a thread and an event loop of its own.
+
+    kopf ends for good on an error in the stream of a watch and on refused credentials, and when it ends it
+    cancels whatever else runs in its loop. Here that costs a moment without watching: it is started again,
+    logged in anew, after a back-off.
+    """
 
     def __init__(
         self, cluster: Cluster, caches: Mapping[str, Cache], namespaces: Collection[str] = ()
@@ -111,28 +101,86 @@ class KopfRunner:
         self._cluster = cluster
         self._caches = caches
         self._namespaces = namespaces
-        self._stop = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._end: Callable[[], None] = _nothing
 
-    async def run(self, install_signal_handlers: Callable[[], None]) -> None:
-        """Watch the Lepton kinds. kopf takes the signals for itself when it starts; they are taken back."""
-        registry = build_registry(self._caches, Credentials(self._cluster))
+    async def run(self) -> None:
+        """Watch the Lepton kinds until `stop`."""
+        failures = 0
+        while not self._stopping.is_set():
+            started = time.monotonic()
+            error = await self._live()
+            if self._stopping.is_set():
+                return
+            failures = 1 if time.monotonic() - started > MAX_BACKOFF_SECONDS else failures + 1
+            seconds = min(MAX_BACKOFF_SECONDS, MIN_BACKOFF_SECONDS * 2.0 ** min(failures - 1, 10))
+            metrics.WATCH_RESTARTS.labels("kopf", type(error).__name__).inc()
+            extra = fields(error=repr(error), retry_seconds=seconds)
+            log.warning("kopf ended and is started again", extra=extra)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), seconds)
+            await self._cluster.log_in_again()
+
+    def stop(self) -> None:
+        """End `run`."""
+        self._stopping.set()
+        self._end()
+
+    async def _live(self) -> BaseException | None:
+        """One life of kopf; the error that ended it."""
+        home = asyncio.get_running_loop()
+        ended: asyncio.Future[BaseException | None] = home.create_future()
+
+        def tell(error: BaseException | None) -> None:
+            if not ended.done():
+                ended.set_result(error)
+
+        def live() -> None:
+            error: BaseException | None = None
+            try:
+                asyncio.run(self._watch(home))
+            except BaseException as raised:
+                error = raised
+            with contextlib.suppress(RuntimeError):  # the loop at home may be closed by now
+                home.call_soon_threadsafe(tell, error)
+
+        threading.Thread(target=live, name="kopf", daemon=True).start()
+        return await ended
+
+    async def _watch(self, home: asyncio.AbstractEventLoop) -> None:
+        """In kopf's thread."""
+        flag, loop = asyncio.Event(), asyncio.get_running_loop()
+
+        async def login() -> kopf.ConnectionInfo:
+            asked = asyncio.run_coroutine_threadsafe(connection_info(self._cluster), home)
+            return await asyncio.wrap_future(asked)
+
+        def deliver(kind: str, event: Json) -> None:
+            home.call_soon_threadsafe(take, self._caches[kind], event)
+
+        def end() -> None:
+            with contextlib.suppress(RuntimeError):  # kopf's loop may be closed by now
+                loop.call_soon_threadsafe(flag.set)
+
+        self._end = end
+        if self._stopping.is_set():
+            return
         ours = set(asyncio.all_tasks())
         tasks = await kopf.spawn_tasks(
-            registry=registry,
+            registry=build_registry(deliver, login),
             settings=operator_settings(),
             # kopf would look up the user's name, and a container's numeric user has none.
             identity=Identity("lepton"),
             standalone=True,
             clusterwide=not self._namespaces,
             namespaces=tuple(self._namespaces),
-            stop_flag=self._stop,
+            stop_flag=flag,
         )
-        install_signal_handlers()
         await kopf.run_tasks(tasks, ignored=ours)
 
-    def stop(self) -> None:
-        """End `run`. kopf cancels every task that is younger than itself: stop all other work before."""
-        self._stop.set()
+
+def _nothing() -> None:
+    """No life to end yet."""
 
 
 def _file(path: str | None) -> str | None:

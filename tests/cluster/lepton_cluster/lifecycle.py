@@ -18,6 +18,7 @@ from lepton_cluster.layout import Layout, Node
 from lepton_cluster.state import State
 
 MARKER = ".lepton-cluster"  # shows that a folder is the tool's own and may be deleted
+WATCH_INSTANCES = 1024  # of inotify, for all clusters of the machine together
 DEFAULT_ACCOUNT = "/api/v1/namespaces/default/serviceaccounts/default"
 METRICS_SERVICE = "/apis/apiregistration.k8s.io/v1/apiservices/v1beta1.metrics.k8s.io"
 NODE_METRICS = "/apis/metrics.k8s.io/v1beta1/nodes"
@@ -35,6 +36,7 @@ def up(layout: Layout, count: int | None, say: Say) -> None:
         say(f"The cluster is up: {count} node(s), kubeconfig {layout.kubeconfig}")
         return
     started = time.monotonic()
+    raise_watch_limit()
     refuse_foreign_folder(layout)
     remove(layout, lambda line: say(f"Cleaning up what is left: {line}"), grace=0)
     layout.folder.mkdir(parents=True, exist_ok=True)
@@ -42,6 +44,13 @@ def up(layout: Layout, count: int | None, say: Say) -> None:
     _create(layout, wanted, say)
     wanted.save(layout)
     say(f"The cluster is up after {time.monotonic() - started:.0f} s: kubeconfig {layout.kubeconfig}")
+
+
+def raise_watch_limit() -> None:
+    """Each kubelet, containerd and kube-proxy watches files; the usual 128 instances end with the third cluster."""
+    limit = Path("/proc/sys/fs/inotify/max_user_instances")
+    if int(limit.read_text()) < WATCH_INSTANCES:
+        limit.write_text(str(WATCH_INSTANCES))
 
 
 def fingerprint() -> str:

@@ -139,7 +139,7 @@ def test_the_limit_of_failures_ends_the_job() -> None:
     plan = decide(world)
     assert stands(plan) == ("Stalled", "BackoffLimitExceeded")
     assert row(plan)["status"] == "False"
-    assert "1 failed attempts, 0 are allowed" in row(plan)["message"]
+    assert "failed attempts: 1, allowed: 0" in row(plan)["message"]
     assert plan.status["completionTime"] == timestamp(NOW)
     assert "nextAttemptTime" not in plan.status
     later = next_visit(world, plan, NOW + 5000)

@@ -237,3 +237,24 @@ async def test_a_job_that_is_known_is_not_read(stage: Stage) -> None:
     before = len(stage.cluster.calls)
     await stage.observer.observe(JOB_KEY, stage.job, (), (), ("t-train-a1",))
     assert len(stage.cluster.calls) == before
+
+
+async def test_a_dataset_is_read_anew_when_its_data_is_about_to_be_pinned(stage: Stage) -> None:
+    """Its cache may lag: an edit just before the training job was made would not be seen."""
+    ready = {"conditions": [{"type": "Ready", "status": "True", "observedGeneration": 1}]}
+    old = stage.cluster.put(
+        "LeptonDataset", "ns", "d", metadata={"generation": 1}, spec={"revision": "1"}, status=ready
+    )
+    stage.world.objects["LeptonDataset"].upsert(old)
+    stage.cluster.objects["LeptonDataset", "ns", "d"]["metadata"]["generation"] = 2
+    seen = await stage.observer.observe(JOB_KEY, stage.job, (), ())
+    assert seen.dataset is not None
+    assert seen.dataset["metadata"]["generation"] == 2
+    pinned = {**stage.job, "status": {"datasetDigest": "ab"}}
+    before = len(stage.cluster.calls)
+    seen = await stage.observer.observe(JOB_KEY, pinned, (), ())
+    assert seen.dataset is not None
+    assert seen.dataset["metadata"]["generation"] == 1
+    assert len(stage.cluster.calls) == before
+    del stage.cluster.objects["LeptonDataset", "ns", "d"]
+    assert (await stage.observer.observe(JOB_KEY, stage.job, (), ())).dataset is None

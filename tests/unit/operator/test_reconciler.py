@@ -158,6 +158,22 @@ async def test_the_server_says_how_long_to_wait(stage: Stage) -> None:
     assert stage.queue.seconds_until_due() == 30
 
 
+async def test_a_write_that_goes_on_failing_shows_in_the_status_until_it_succeeds(stage: Stage) -> None:
+    error = TooManyRequests("slow down", status=429)
+    stage.cluster.fail = lambda verb, _resource: error if verb == "apply-new" else None
+    for _ in range(2):
+        assert await stage.visit() == [("apply-new", "Service/m")]
+        stage.now += 60
+    assert ("status", "LeptonModel/m") in await stage.visit()
+    assert stage.status() == {"word": "ApiError"}
+    assert "slow down" in stage.seen[-1].refusals[0].message
+    stage.cluster.fail = lambda _verb, _resource: None
+    stage.now += 60
+    await stage.visit()
+    assert stage.status() == {"word": "Ready"}
+    assert stage.queue.failures(KEY) == 0
+
+
 async def test_a_lost_event_does_not_fail_the_visit(stage: Stage) -> None:
     def fail(_verb: str, resource: Any) -> ServerError | None:
         return ServerError("no", status=500) if resource.kind == "Event" else None
