@@ -168,7 +168,7 @@ def test_watches_that_end_in_the_middle(lab: Lab, name: str) -> None:
         box.wait_dump(end)
         assert (box.operator.is_running, box.operator.pid) == (True, pid)
         if name in ("429", "500"):
-            assert box.operator.total(RESTARTS, resource="kopf") > 0
+            until(lambda: box.operator.total(RESTARTS, resource="kopf") > 0, "kopf's second life")
             assert ERRORS_IN_WATCHES[name]["message"] in box.operator.log()
 
 

@@ -29,6 +29,11 @@ STOP_SECONDS = 8.0
 
 MIN_BACKOFF_SECONDS = 0.5
 MAX_BACKOFF_SECONDS = 30.0
+END_SECONDS = 2.0
+
+
+class KopfStuck(Exception):
+    """kopf has begun to end and doesn't come to it."""
 
 
 class NoDiffBase(kopf.DiffBaseStorage):
@@ -136,13 +141,15 @@ class KopfRunner:
                 ended.set_result(error)
 
         def live() -> None:
-            error: BaseException | None = None
-            try:
-                asyncio.run(self._watch(home))
-            except BaseException as raised:
-                error = raised
-            with contextlib.suppress(RuntimeError):  # the loop at home may be closed by now
-                home.call_soon_threadsafe(tell, error)
+            # What kopf leaves behind is cancelled when the runner closes, after its end was told.
+            with asyncio.Runner() as runner:
+                error: BaseException | None = None
+                try:
+                    runner.run(self._watch(home))
+                except BaseException as raised:
+                    error = raised
+                with contextlib.suppress(RuntimeError):  # the loop at home may be closed by now
+                    home.call_soon_threadsafe(tell, error)
 
         threading.Thread(target=live, name="kopf", daemon=True).start()
         return await ended
@@ -176,7 +183,14 @@ class KopfRunner:
             namespaces=tuple(self._namespaces),
             stop_flag=flag,
         )
-        await kopf.run_tasks(tasks, ignored=ours)
+        ending = asyncio.create_task(kopf.run_tasks(tasks, ignored=ours))
+        first, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        # A watcher that waits for new credentials while kopf ends never ends itself.
+        await asyncio.wait({ending}, timeout=END_SECONDS)
+        if not ending.done():
+            causes = [task.exception() for task in first if not task.cancelled()]
+            raise KopfStuck(f"It did not end within {END_SECONDS:.0f} s after {causes}")
+        ending.result()
 
 
 def _nothing() -> None:
