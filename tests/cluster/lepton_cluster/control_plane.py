@@ -69,7 +69,9 @@ def start_controllers(layout: Layout, binaries: Path) -> None:
     control = layout.control_namespace
     manager = [kube, "kube-controller-manager", *_manager_flags(layout)]
     start(layout, "controller-manager", control, manager)
-    scheduler = [kube, "kube-scheduler", *_common_flags(layout, "scheduler")]
+    # A pod that was tried a moment too early is tried again after seconds, not after five minutes.
+    again = "--pod-max-in-unschedulable-pods-duration=15s"
+    scheduler = [kube, "kube-scheduler", *_common_flags(layout, "scheduler"), again]
     start(layout, "scheduler", control, scheduler)
 
 
