@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.e2e.audit import child_writes
+from tests.audit import child_writes
 from tests.e2e.cluster import Namespace, Object, dataset, model, training_job, until
 from tests.e2e.hands import content, visited
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.e2e.audit import child_writes
+from tests.audit import child_writes
 from tests.e2e.cluster import Namespace, Object, dataset, model, training_job, until
 from tests.e2e.hands import add, comes_back, content, patch, remove, replace, visited
 
