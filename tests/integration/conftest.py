@@ -6,7 +6,8 @@ simulated node: the real ones are cordoned, and an operator that is installed fo
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         items[at] = item
 
 
+CLOSING = pytest.StashKey[ExitStack]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None, None, None]:
+    """The laboratory closes with its last test and not with the session: others need the real nodes."""
+    yield
+    if nextitem is None or nextitem.get_closest_marker("integration") is None:
+        item.config.stash.setdefault(CLOSING, ExitStack()).close()
+
+
+@pytest.fixture(scope="session")
+def closing(pytestconfig: pytest.Config) -> Iterator[ExitStack]:
+    """What is to be undone when the last test of this folder has ended."""
+    with pytestconfig.stash.setdefault(CLOSING, ExitStack()) as stack:
+        yield stack
+
+
 @pytest.fixture(scope="session")
 def kube(tmp_path_factory: pytest.TempPathFactory) -> Kube:
     """The test cluster, with the CRDs."""
@@ -72,8 +91,14 @@ def _install(kube: Kube, crd: Object) -> None:
 
 
 @pytest.fixture(scope="session")
-def lab(kube: Kube, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """The laboratory; everything is as before when it closes, also after a failure."""
+def lab(kube: Kube, closing: ExitStack, tmp_path_factory: pytest.TempPathFactory) -> Lab:
+    """The laboratory."""
+    return closing.enter_context(_laboratory(kube, tmp_path_factory.mktemp("integration")))
+
+
+@contextmanager
+def _laboratory(kube: Kube, scratch: Path) -> Iterator[Lab]:
+    """Everything is as before when it closes, also after a failure."""
     background = Background()
     puppet = Puppet(kube, background)
     replicas = _rest_operator(kube)
@@ -84,7 +109,7 @@ def lab(kube: Kube, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         for namespace in _namespaces(kube):
             # Left by a session that was killed.
             kube.delete(f"/api/v1/namespaces/{namespace}")
-        yield Lab(kube, background, puppet, tmp_path_factory.mktemp("integration"))
+        yield Lab(kube, background, puppet, scratch)
         until(lambda: not _namespaces(kube), lambda: f"that these end: {_namespaces(kube)}", 300)
         assert not puppet.errors, puppet.errors[:20]
     finally:
@@ -112,7 +137,13 @@ class Quiet:
 
 
 @pytest.fixture(scope="session")
-def quiet(lab: Lab) -> Iterator[Quiet]:
+def quiet(lab: Lab, closing: ExitStack) -> Quiet:
+    """A namespace that rests from the first test on."""
+    return closing.enter_context(_rest(lab))
+
+
+@contextmanager
+def _rest(lab: Lab) -> Iterator[Quiet]:
     """Objects that are done, that wait for something, and that failed; visited every ten seconds."""
     log = AuditLog(Layout.of(Path(os.environ["KUBECONFIG"]).parent).audit_log)
     try:
