@@ -1,4 +1,4 @@
-"""Caches -> one frozen `Observed` per object; the only live reads are by name: claims, and Jobs that were lost."""
+"""Caches -> one frozen `Observed` per object; the only live reads are by name: claims, lost Jobs, data to be pinned."""
 
 import logging
 import time
