@@ -9,6 +9,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from lepton_operator.api_errors import ApiError
 from lepton_operator.cluster import Cluster
@@ -20,6 +21,20 @@ from lepton_operator.routing import Router
 from lepton_operator.watch import take_list
 
 log = logging.getLogger(__name__)
+
+LISTINGS = 2
+"""Lists in a row that a watch must be behind before it counts as dead."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Behind:
+    """What a watch owes."""
+
+    version: int
+    """Newest version of the last list."""
+    since: float
+    """Monotonic time of the first list in a row that the watch was behind."""
+    listings: int
 
 
 class Resync:
@@ -33,8 +48,8 @@ class Resync:
         self._router = router
         self._namespaces = namespaces
         self._seconds = seconds
-        self._listed: dict[str, tuple[int, float]] = {}
-        """kind -> newest version that the watch had not brought when it was listed, and when that was."""
+        self._behind: dict[str, _Behind] = {}
+        """By kind, what lists held and the watch had not brought."""
 
     async def refresh(self) -> None:
         """Take in complete lists; what they lack and did not change meanwhile goes.
@@ -48,16 +63,25 @@ class Resync:
             for namespace in self._namespaces or (None,):
                 listed = await take_list(self._cluster, resource, namespace, {}, cache)
                 newest = max(newest, listed.newest)
-            if newest > cache.watched_version:
-                self._listed.setdefault(resource.kind, (newest, time.monotonic()))
+            self._compare(resource.kind, newest)
+
+    def _compare(self, kind: str, newest: int) -> None:
+        """Keep what the watch still owes; a version that is gone from the list may never come by it."""
+        held = self._behind.pop(kind, None)
+        if newest <= self._world.objects[kind].watched_version:
+            return
+        since = held.since if held else time.monotonic()
+        self._behind[kind] = _Behind(newest, since, listings=held.listings + 1 if held else 1)
 
     def unseen(self, limit: float) -> str | None:
-        """Names a kind with a change that was listed more than `limit` seconds ago and never came by watch."""
-        for kind, (version, at) in list(self._listed.items()):
-            if self._world.objects[kind].watched_version >= version:
-                del self._listed[kind]
-            elif time.monotonic() - at > limit:
-                return f"watch of {kind}: version {version} was listed and did not come by watch"
+        """Names a kind whose watch has been behind every list for more than `limit` seconds.
+
+        One list is not enough: an object that is deleted before the watch begins is never told by it.
+        """
+        for kind, behind in self._behind.items():
+            late = time.monotonic() - behind.since > limit and behind.listings >= LISTINGS
+            if late and self._world.objects[kind].watched_version < behind.version:
+                return f"watch of {kind}: version {behind.version} was listed and did not come by watch"
         return None
 
     async def run(self) -> None:

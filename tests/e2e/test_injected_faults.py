@@ -89,7 +89,7 @@ DATASETS = (
 TRAININGS = (
     Injected("ltj", "ended", {"podTemplate": sabotaged("train:exit 143"), "backoffLimit": 0},
              "BackoffLimitExceeded", ("container train of pod ended-", "exit code 143 (SIGTERM)", LAST_WORDS,
-             "0 are allowed"), stalled=True),
+             "allowed: 0 (backoffLimit)"), stalled=True),
     Injected("ltj", "small", {"resources": {"limits": {"memory": "100Mi"}}, "backoffLimit": 0},
              "OutOfMemory", ("container train of pod small-", "limit of 100Mi"), stalled=True),
 )  # fmt: skip
