@@ -43,7 +43,7 @@ def rules(kind: Kind) -> list[tuple[str, Schema]]:
 
 @kinds
 def test_a_client_side_apply_takes_it(kind: Kind) -> None:
-    assert len(render(kind).encode()) < MAX_BYTES
+    assert len(json.dumps(crd(kind), separators=(",", ":"))) < MAX_BYTES
 
 
 @kinds

@@ -90,7 +90,7 @@ def _pod(
         peers=[f"{name}-{index}.{gang_name(owner)}.{owner.namespace}.svc" for index in range(spec.workers)],
         dataset_name=spec.dataset.name,
         dataset_key=dataset_key,
-        network=spec.network,
+        network=spec.network.cnn,
         training=spec.training,
         startup_deadline_seconds=spec.startup_deadline_seconds,
         image=context.trainer_image,

@@ -69,6 +69,8 @@ class Lineage(Record):
     keras: str
     network: dict[str, object]
     training: dict[str, object]
+    warm_start: str | None = Field(None, description="Digest of the version whose weights it began with.")
+    resumed_from: str | None = Field(None, description="Checkpoint that the last attempt went on from.")
     weights_digest: str
     started: str = Field(description="RFC 3339, UTC.")
     finished: str

@@ -78,13 +78,40 @@ class TrainResult(Record):
     validation_loss: float | None = None
     train_accuracy: float
     train_loss: float
-    epochs: EpochCount
-    seconds: float = Field(description="Wall time of the training loop.")
+    precision: float | None = Field(None, description="Mean over the classes of the test split.")
+    recall: float | None = Field(None, description="Mean over the classes of the test split.")
+    f1: float | None = Field(None, description="Mean over the classes of the test split.")
+    top_k_accuracy: float | None = None
+    expected_calibration_error: float | None = None
+    gate_value: float | None = Field(
+        None, description="Figure that the task's gate asks for; absent: the training can't know it."
+    )
+    int8_accuracy: float | None = Field(
+        None,
+        description="Accuracy of the 8-bit version, on the validation split where there is one, else test.",
+    )
+    float_accuracy: float | None = Field(None, description="Accuracy of model.tflite on the same pictures.")
+    epochs: EpochCount = Field(description="Epochs trained.")
+    best_epoch: EpochCount | None = Field(None, description="Epoch whose weights the version has (1-based).")
+    stopped_early: bool = False
+    seconds: float = Field(description="Wall time of the training loop, of the last attempt.")
     parameters: Count
     bytes: Count = Field(description="Size of the artifact.")
     code_version: ShortText
     tensorflow: ShortText
     recovered: bool = Field(False, description="The artifact was there already; only the report was lost.")
+
+
+class FoldResult(Record):
+    """Result of one fold of a cross-validation, on its held-out part."""
+
+    fold: Count
+    samples: Count
+    accuracy: float
+    loss: float
+    f1: float | None = Field(None, description="Mean over the classes.")
+    epochs: EpochCount
+    seconds: float
 
 
 class Outcome(Record):
@@ -96,6 +123,7 @@ class Outcome(Record):
     terminal: bool = Field(False, description="True when another try would give the same end.")
     prepare: PrepareResult | None = None
     train: TrainResult | None = None
+    fold: FoldResult | None = None
 
 
 class Epoch(Record):
@@ -108,6 +136,7 @@ class Epoch(Record):
     validation_accuracy: float | None = None
     seconds: float
     images_per_second: float
+    learning_rate: float | None = Field(None, description="At the end of the epoch.")
 
 
 class Report(Record):
@@ -127,6 +156,12 @@ class Report(Record):
     loss: float | None = Field(None, description="Mean loss of the running or last epoch.")
     accuracy: float | None = None
     images_per_second: float | None = None
+    learning_rate: float | None = None
+    images: Count = Field(0, description="Pictures trained by the whole gang since the pod's start.")
+    resume: Annotated[str, Field(max_length=256)] | None = Field(
+        None,
+        description="The chief's choice: a checkpoint to go on from, empty for none; absent: not chosen yet.",
+    )
     eta_seconds: Annotated[float, Field(ge=0, le=1e9)] | None = None
     history: Annotated[list[Epoch], Field(max_length=MAX_HISTORY)] = []
 

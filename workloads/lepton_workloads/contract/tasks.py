@@ -11,7 +11,9 @@ from pydantic import Field
 
 from lepton_workloads.contract.base import Record
 from lepton_workloads.contract.data import Normalization, Picture, Split
-from lepton_workloads.contract.network import Cnn, Training
+from lepton_workloads.contract.judgement import CheckpointSpec, Gate
+from lepton_workloads.contract.network import Cnn
+from lepton_workloads.contract.training import Training
 
 TASK_ENV = "LEPTON_TASK"
 """JSON of the container's task."""
@@ -101,8 +103,25 @@ class PrepareTask(Record):
     peer_deadline_seconds: int = Field(600, description="How long index 0 waits for the other indexes.")
 
 
+class Fold(Record):
+    """One fold of a cross-validation: its part is held out, all other parts of train + validation are trained on."""
+
+    index: int = Field(ge=0, description="Of the part that is held out.")
+    folds: int = Field(ge=2)
+
+
+class WarmStart(Record):
+    """Weights to begin with, from an earlier version in the same store."""
+
+    digest: str = Field(pattern="^[0-9a-f]{64}$", description="The version: `models/<digest>`.")
+    frozen_layers: list[str] = Field(default=[], description="Layers that are not trained, by name.")
+
+
 class TrainTask(Record):
-    """`python -m lepton_workloads.train`: `DATASET_DIR` -> `models/<digest>`, by a gang of `workers`."""
+    """`python -m lepton_workloads.train`: `DATASET_DIR` -> `models/<digest>`, by a gang of `workers`.
+
+    With `fold` no version is made: the result is that of the held-out part.
+    """
 
     job: str = Field(description="namespace/name of the LeptonTrainingJob.")
     job_uid: str
@@ -113,8 +132,18 @@ class TrainTask(Record):
     dataset_key: str
     network: Cnn = Cnn()
     training: Training = Training()
+    checkpoint: CheckpointSpec = CheckpointSpec()
+    top_k: int = 5
+    gate: Gate | None = Field(None, description="Its figure is part of the result; the operator decides.")
+    fold: Fold | None = None
+    warm_start: WarmStart | None = None
     startup_deadline_seconds: int = Field(600, description="How long the start gate waits for all peers.")
     image: str = Field(description="The trainer image, for the lineage.")
+
+    @property
+    def state_folder(self) -> str:
+        """Folder of this task's checkpoints and notes below CHECKPOINTS_DIR: `.` or `folds/<index>`."""
+        return f"folds/{self.fold.index}" if self.fold else "."
 
 
 class FetchTask(Record):

@@ -23,9 +23,9 @@ def check_size(cnn: Cnn, picture: Picture) -> None:
         WorkloadError: InvalidSpec, naming the block and what to change.
     """
     height, width = picture.height, picture.width
-    for block in range(1, len(cnn.convolutions) + 1):
-        lost = cnn.kernel_size - 1 if cnn.padding == "valid" else 0
-        height, width = (max(side - lost, 0) // cnn.pool_size for side in (height, width))
+    for block, (_, kernel, pool) in enumerate(cnn.blocks, start=1):
+        lost = kernel - 1 if cnn.padding == "valid" else 0
+        height, width = (max(side - lost, 0) // pool for side in (height, width))
         if height < 1 or width < 1:
             raise WorkloadError(
                 Failure.INVALID_SPEC,
