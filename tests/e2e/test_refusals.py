@@ -11,11 +11,18 @@ PVC = {"claimName": "photos"}
 SHA = "0" * 64
 SECRET = {"secretKeyRef": {"name": "s", "key": "k"}}
 TWO = {"minReplicas": 1, "maxReplicas": 2}
+EMPTY_DIR = {"mountPath": "/data", "emptyDir": {}}
+OWN_CODE = {"type": "custom", "custom": {"image": "example.com/trainer:1", "command": ["train"]}}
 
 
 def variable(**row: Any) -> dict[str, Any]:
     """A model with one variable of its own in its pods."""
     return model(podTemplate={"env": [row]})
+
+
+def volume(**row: Any) -> dict[str, Any]:
+    """A model with one volume more in its pods."""
+    return model(podTemplate={"volumes": [{"name": "code", "mountPath": "/code"} | row]})
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
@@ -137,6 +144,52 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "toleration for a time, of all effects": (
         model(podTemplate={"tolerations": [{"key": "a", "tolerationSeconds": 5}]}),
         "tolerationSeconds goes with effect: NoExecute only",
+    ),
+    "volume of the node": (volume(hostPath={"path": "/"}), 'unknown field "hostPath"'),
+    "volume without a source": (volume(), "set exactly one of emptyDir, persistentVolumeClaim, secret"),
+    "volume with two sources": (
+        volume(emptyDir={}, configMap={"name": "c"}),
+        "set exactly one of emptyDir, persistentVolumeClaim, secret",
+    ),
+    "volume with Lepton's name": (volume(name="store", emptyDir={}), "is none of Lepton's own (store,"),
+    "volume over Lepton's folders": (
+        volume(mountPath="/lepton/models", emptyDir={}),
+        "mountPath must not be /tmp",
+    ),
+    "volume over the scratch folder": (volume(mountPath="/tmp", emptyDir={}), "mountPath must not be /tmp"),
+    "volume over the termination message": (
+        volume(mountPath="/dev/termination-log", emptyDir={}),
+        "(but /dev/shm may be): write for example /data",
+    ),
+    "volume at a relative path": (volume(mountPath="data", emptyDir={}), "mountPath is an absolute path"),
+    "volume at a path that climbs": (
+        volume(mountPath="/data/../lepton", emptyDir={}),
+        "mountPath is an absolute path without '.', '..'",
+    ),
+    "volume's sub-path that climbs": (
+        volume(subPath="../other", emptyDir={}),
+        "subPath is relative to the volume's root",
+    ),
+    "volume's file that climbs": (
+        volume(configMap={"name": "c", "items": [{"key": "k", "path": "a/../../b"}]}),
+        "write for example settings.json",
+    ),
+    "volume of no size": (volume(emptyDir={"sizeLimit": "0"}), "sizeLimit is a number with Ki, Mi, Gi or Ti"),
+    "two volumes at one place": (
+        model(podTemplate={"volumes": [EMPTY_DIR | {"name": "a"}, EMPTY_DIR | {"name": "b"}]}),
+        "two entries of podTemplate.volumes have the same mountPath",
+    ),
+    "own code without the program": (
+        training_job(network={"type": "custom"}),
+        "network.type: custom goes with network.custom (image and command)",
+    ),
+    "own code beside Lepton's network": (
+        training_job(network={"custom": {"image": "example.com/trainer:1", "command": ["train"]}}),
+        "network.type: custom goes with network.custom (image and command)",
+    ),
+    "cross-validation of own code": (
+        training_job(network=OWN_CODE, evaluation={"crossValidation": {"folds": 3}}),
+        "your own code does these itself",
     ),
     "service account of choice": (
         model(podTemplate={"serviceAccountName": "admin"}),

@@ -30,6 +30,8 @@ _TOLERATION = {
     "tolerationSeconds": 60,
 }
 _KEY = {"name": "s", "key": "k"}
+_PLACE = {"name": "mine", "mountPath": "/mine"}
+_ITEMS = [{"key": "k", "path": "p"}]
 _FETCHED = {"uri": "pvc://models/digits", "sha256": "0" * 64}
 
 HOLDERS: dict[str, Any] = {
@@ -42,6 +44,12 @@ HOLDERS: dict[str, Any] = {
     "podTemplate.envFrom.[].configMapRef": [{"configMapRef": {"name": "s"}}],
     "podTemplate.tolerations": [_TOLERATION],
     "podTemplate.imagePullSecrets": [{"name": "s"}],
+    "podTemplate.volumes.[].persistentVolumeClaim": [
+        _PLACE | {"persistentVolumeClaim": {"claimName": "photos"}}
+    ],
+    "podTemplate.volumes.[].secret": [_PLACE | {"secret": {"secretName": "s", "items": _ITEMS}}],
+    "podTemplate.volumes.[].configMap": [_PLACE | {"configMap": {"name": "s", "items": _ITEMS}}],
+    "podTemplate.volumes": [_PLACE | {"emptyDir": {}}],
     "source.pvc": {"pvc": {"claimName": "photos", "path": "a"}},
     "source.trainingJob": {"trainingJob": {"name": "digits"}},
     "source.uri": _FETCHED,

@@ -103,7 +103,22 @@ def _special(claims: tuple[str, ...], jobs: tuple[str, ...], deadlines: tuple[in
         "autoscaling": _autoscaling(),
         "model source": version | fetched | trained,
         "podTemplate.affinity": st.sampled_from(AFFINITIES),
+        "podTemplate.volumes.[]": _volume(claim),
     }
+
+
+def _volume(claims: SearchStrategy[str]) -> SearchStrategy[Any]:
+    """Of each kind; two at one place are refused by a rule."""
+    kinds: SearchStrategy[Any] = st.sampled_from(
+        (
+            {"emptyDir": {}},
+            {"emptyDir": {"medium": "Memory", "sizeLimit": "1024Mi"}},
+            {"secret": {"secretName": "s"}},
+            {"configMap": {"name": "c", "items": [{"key": "k", "path": "a/b"}]}},
+        )
+    ) | claims.map(lambda claim: {"persistentVolumeClaim": {"claimName": claim}})
+    places = st.sampled_from(("a", "b", "c")).map(lambda name: {"name": name, "mountPath": f"/mine/{name}"})
+    return st.builds(lambda place, kind: place | kind, places, kinds)
 
 
 def _specs(kind: str, special: Special) -> SearchStrategy[Any]:

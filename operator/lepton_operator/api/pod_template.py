@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from lepton_operator.api.common import Name, field_rule
+from lepton_operator.api.volumes import UNIQUE_MOUNT_PATHS, Volume
 from lepton_workloads.contract.base import Record
 
 LEPTON_ENV_PREFIX = "LEPTON_"
@@ -195,7 +196,7 @@ class EnvFrom(Record):
 
 
 class PodTemplate(Record):
-    """What its pods get besides Lepton's own; volumes, security and service account are not to be changed."""
+    """What its pods get besides Lepton's own; own volumes, security and service account are not to be changed."""
 
     labels: Annotated[
         dict[str, LabelValue] | None, Field(max_length=32, description="Labels of the pods.")
@@ -242,6 +243,14 @@ class PodTemplate(Record):
         list[EnvFrom] | None,
         Field(max_length=16, description="Secrets and ConfigMaps whose keys become variables."),
     ] = None
+    volumes: Annotated[
+        list[Volume] | None,
+        Field(
+            max_length=16,
+            description="Volumes that all containers mount, init containers too.",
+            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+        ),
+    ] = None
 
     cel_rules = (
         _free("labels", OWN_LABELS),
@@ -251,4 +260,5 @@ class PodTemplate(Record):
         _keys("nodeSelector"),
         _values("labels"),
         _values("nodeSelector"),
+        UNIQUE_MOUNT_PATHS,
     )

@@ -20,6 +20,7 @@ from lepton_operator.decide.common import (
     pulls_of,
     reports_of,
     soonest,
+    template_claims,
     unreadable_result,
     user_claims,
     waiting,
@@ -144,7 +145,9 @@ def outdated(observed: Observed, owner: Owner, number: int) -> list[Action]:
 def _fault(observed: Observed, spec: TrainingJobSpec, job: str, pods: list[Json], now: float) -> Fault | None:
     return (
         refusal_fault(observed.refusals)
-        or claim_fault(observed.claims, user_claims(spec.storage.claim_name))
+        or claim_fault(
+            observed.claims, user_claims(spec.storage.claim_name, *template_claims(observed.object))
+        )
         or worst_fault(pods, observed.warnings, now)
         or (creation_fault("Job", job, observed.warnings, pods) if len(pods) < spec.workers else None)
     )

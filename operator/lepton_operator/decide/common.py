@@ -115,6 +115,13 @@ def user_claims(*claims: str | None) -> list[str]:
     return [claim for claim in claims if claim and claim != DEFAULT_CLAIM]
 
 
+def template_claims(obj: Json) -> tuple[str, ...]:
+    """Those that spec.podTemplate.volumes names."""
+    volumes = obj["spec"].get("podTemplate", {}).get("volumes") or ()
+    claims = (volume.get("persistentVolumeClaim") for volume in volumes)
+    return tuple(claim["claimName"] for claim in claims if claim)
+
+
 def job_condition(job: Json, kind: str) -> Json | None:
     """The Job's condition of that type when it is True."""
     condition = conditions_by_type(job).get(kind, {})

@@ -22,6 +22,7 @@ from lepton_operator.decide.common import (
     pulls_of,
     reports_of,
     soonest,
+    template_claims,
     unreadable_result,
     user_claims,
     waiting,
@@ -73,7 +74,7 @@ def claims_needed(obj: Json) -> tuple[str, ...]:
     if _is_prepared(obj, spec):
         return ()
     source = (spec.source.pvc.claim_name,) if spec.source.pvc else ()
-    return (spec.storage.claim_name, *source)
+    return (spec.storage.claim_name, *source, *template_claims(obj))
 
 
 def jobs_expected(obj: Json) -> tuple[str, ...]:
@@ -191,10 +192,11 @@ def _running(
 
 def _fault(observed: Observed, spec: DatasetSpec, job: str, pods: list[Json], now: float) -> Fault | None:
     source = spec.source.pvc.claim_name if spec.source.pvc else None
+    more = template_claims(observed.object)
     live = [pod for pod in pods if not has_ended(pod)]
     return (
         refusal_fault(observed.refusals)
-        or claim_fault(observed.claims, user_claims(spec.storage.claim_name, source))
+        or claim_fault(observed.claims, user_claims(spec.storage.claim_name, source, *more))
         or worst_fault(live, observed.warnings, now)
         or (_fault_between_tries(observed, job, pods, now) if not live else None)
         or (creation_fault("Job", job, observed.warnings, pods) if len(pods) < spec.parallelism else None)

@@ -18,7 +18,7 @@ from lepton_operator.conditions import (
 )
 from lepton_operator.context import Context
 from lepton_operator.decide.autoscaling import autoscaler_verdict
-from lepton_operator.decide.common import Draft, finish, has_ended, invalid_spec, waiting
+from lepton_operator.decide.common import Draft, finish, has_ended, invalid_spec, template_claims, waiting
 from lepton_operator.decide.version import Target, find_target
 from lepton_operator.desired.autoscaler import ReplicaRange, autoscaler
 from lepton_operator.desired.owner import NAME_LABEL, UID_LABEL, VERSION_LABEL, Owner
@@ -48,10 +48,11 @@ FIELDS = tuple(field.alias or "" for field in ModelStatus.model_fields.values())
 
 
 def claims_needed(obj: Json) -> tuple[str, ...]:
-    """The claim of the version, while the model is not ready."""
-    status = obj.get("status") or {}
-    claim = (status.get("artifact") or {}).get("claimName")
-    return (claim,) if claim and not is_true(obj, READY) else ()
+    """The claims of the version and of the pods, while the model is not ready."""
+    if is_true(obj, READY):
+        return ()
+    claim = ((obj.get("status") or {}).get("artifact") or {}).get("claimName")
+    return ((claim,) if claim else ()) + template_claims(obj)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,9 +206,10 @@ def _moved_on(obj: Json, target: Target, rollout: Rollout) -> bool:
 def _fault(observed: Observed, owner: Owner, target: Target, missing: bool, now: float) -> Fault | None:
     """What is wrong; `missing`: not all pods of the wanted template were made."""
     pods = _newest_pods(observed, target)
-    claims = [target.artifact.claim_name] if target.artifact and target.artifact.claim_name else []
+    version = target.artifact.claim_name if target.artifact else None
+    more = template_claims(observed.object)
     return (
-        claim_fault(observed.claims, claims)
+        claim_fault(observed.claims, [claim for claim in (version, *more) if claim])
         or worst_fault(pods, observed.warnings, now)
         or (_creation_fault(observed, owner, pods) if missing else None)
     )

@@ -27,6 +27,7 @@ from lepton_operator.decide.common import (
     job_condition,
     kept,
     soonest,
+    template_claims,
     waiting,
 )
 from lepton_operator.decide.network_fits import network_problem
@@ -39,11 +40,11 @@ FIELDS = tuple(field.alias or "" for field in TrainingJobStatus.model_fields.val
 
 
 def claims_needed(obj: Json) -> tuple[str, ...]:
-    """Claims to read: the store, until the job has ended."""
+    """Claims to read: the store and those of the pods, until the job has ended."""
     if (obj.get("status") or {}).get("completionTime"):
         return ()
     claim = obj["spec"].get("storage", {}).get("claimName")
-    return (claim,) if claim else ()
+    return ((claim,) if claim else ()) + template_claims(obj)
 
 
 def jobs_expected(obj: Json) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from typing import Any
 from lepton_operator.api.common import Resources
 from lepton_operator.api.pod_template import PodTemplate
 from lepton_operator.context import Context
-from lepton_operator.desired.quantity import canonical_resources, threads
+from lepton_operator.desired.quantity import canonical, canonical_resources, threads
 from lepton_workloads.contract.base import Record
 from lepton_workloads.contract.tasks import POD_NAME_ENV, POD_UID_ENV, SCRATCH_DIR, TASK_ENV, THREADS_ENV
 
@@ -119,9 +119,10 @@ def with_additions(template: Manifest, additions: PodTemplate) -> Manifest:
         "imagePullSecrets": given.get("imagePullSecrets"),
     }
     spec = {name: value for name, value in placement.items() if value} | template["spec"]
+    spec["volumes"], mounts = _with_volumes(spec["volumes"], given.get("volumes") or ())
     for part in ("initContainers", "containers"):
         if part in spec:
-            spec[part] = [_with_environment(one, given) for one in spec[part]]
+            spec[part] = [_with_mounts(_with_environment(one, given), mounts) for one in spec[part]]
     return template | {"metadata": metadata, "spec": spec}
 
 
@@ -133,6 +134,48 @@ def _with_environment(container: Manifest, given: Manifest) -> Manifest:
     if sources := _without_empty(given.get("envFrom")):
         out["envFrom"] = sources
     return out
+
+
+def _with_volumes(
+    own: Sequence[Manifest], given: Sequence[Manifest]
+) -> tuple[list[Manifest], list[Manifest]]:
+    """All volumes of the pod, and the mounts of the given ones.
+
+    The kubelet mounts a claim once per pod: one that the pod has already is mounted once more from there. Where
+    it was read-only for Lepton, Lepton's mounts still are.
+    """
+    volumes, mounts = list(own), []
+    for row in given:
+        source = _volume_source(row)
+        claim = source.get("persistentVolumeClaim", {}).get("claimName")
+        at = next((at for at, held in enumerate(volumes) if claim and _claim_of(held) == claim), len(volumes))
+        if at == len(volumes):
+            volumes.append({"name": row["name"]} | source)
+        elif not row["readOnly"]:
+            volumes[at] = claim_volume(volumes[at]["name"], claim)
+        mounts.append(mount(volumes[at]["name"], row["mountPath"], row.get("subPath"), row["readOnly"]))
+    return volumes, mounts
+
+
+def _claim_of(volume: Manifest) -> str | None:
+    claim: str | None = volume.get("persistentVolumeClaim", {}).get("claimName")
+    return claim
+
+
+def _volume_source(row: Manifest) -> Manifest:
+    """The one source, as the API server keeps it."""
+    kind = next(name for name in ("emptyDir", "persistentVolumeClaim", "secret", "configMap") if name in row)
+    source = {name: value for name, value in row[kind].items() if value not in ("", [])}
+    if "sizeLimit" in source:
+        source["sizeLimit"] = canonical(source["sizeLimit"])
+    return {kind: source}
+
+
+def _with_mounts(container: Manifest, mounts: Sequence[Manifest]) -> Manifest:
+    """Lepton's own mounts win."""
+    own = {row["mountPath"] for row in container["volumeMounts"]}
+    added = [row for row in mounts if row["mountPath"] not in own]
+    return container | {"volumeMounts": [*container["volumeMounts"], *added]}
 
 
 def _without_empty(rows: Sequence[Manifest] | None) -> list[Manifest]:

@@ -41,6 +41,16 @@ MORE = [
                 "tolerations": [{"key": "gpu", "operator": "Exists"}],
                 "env": [{"name": "A", "value": ""}, {"name": "B", "valueFrom": {"secretKeyRef": SECRET_KEY}}],
                 "envFrom": [{"configMapRef": {"name": "c"}, "prefix": "P_"}],
+                "volumes": [
+                    {"name": "shm", "mountPath": "/dev/shm", "emptyDir": {"medium": "Memory"}},
+                    {"name": "c", "mountPath": "/c", "persistentVolumeClaim": {"claimName": "photos"}},
+                    {
+                        "name": "s",
+                        "mountPath": "/s",
+                        "subPath": "a",
+                        "secret": {"secretName": "s", "items": [{"key": "k", "path": "p"}]},
+                    },
+                ],
             },
         },
     ),
@@ -103,6 +113,14 @@ REFUSED = [
     ("LeptonModel", {"source": {"uri": "pvc://a"}, "podTemplate": {"labels": {"a": "b" * 64}}}),
     ("LeptonModel", {"source": {"uri": "pvc://a"}, "podTemplate": {"env": [{"value": "1"}]}}),
     ("LeptonModel", {"source": {"uri": "pvc://a"}, "podTemplate": {"tolerations": [{"effect": "No"}]}}),
+    ("LeptonModel", {"source": {"uri": "pvc://a"}, "podTemplate": {"volumes": [{"name": "a"}]}}),
+    (
+        "LeptonModel",
+        {
+            "source": {"uri": "pvc://a"},
+            "podTemplate": {"volumes": [{"name": "a", "mountPath": "/a", "hostPath": {"path": "/"}}]},
+        },
+    ),
 ]
 
 

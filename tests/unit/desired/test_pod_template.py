@@ -11,10 +11,11 @@ from lepton_operator.api.pod_template import (
     OWN_LABELS,
     OWN_PREFIXES,
 )
+from lepton_operator.api.volumes import CLOSED_FOLDERS, CLOSED_PLACES, OWN_VOLUMES
 from lepton_operator.desired.gang import attempt_job
 from lepton_operator.desired.prepare_job import prepare_job
 from lepton_operator.desired.serving import TEMPLATE_ANNOTATION
-from lepton_workloads.contract.tasks import INDEX_ENV, TASK_ENV
+from lepton_workloads.contract.tasks import INDEX_ENV, SCRATCH_DIR, SOURCE_DIR, TASK_ENV
 from tests.unit.builders import CONTEXT, KEY
 from tests.unit.desired.test_manifests import (
     OWNER,
@@ -45,6 +46,23 @@ FULL: Manifest = {
         {"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k", "optional": True}}},
     ],
     "envFrom": [{"secretRef": {"name": "s"}}, {"prefix": "P_", "configMapRef": {"name": "c"}}],
+    "volumes": [
+        {"name": "shm", "mountPath": "/dev/shm", "emptyDir": {"medium": "Memory", "sizeLimit": "1024Mi"}},
+        {"name": "disk", "mountPath": "/disk", "emptyDir": {}},
+        {
+            "name": "photos",
+            "mountPath": "/photos",
+            "subPath": "2026/june",
+            "readOnly": True,
+            "persistentVolumeClaim": {"claimName": "photos"},
+        },
+        {
+            "name": "keys",
+            "mountPath": "/keys",
+            "secret": {"secretName": "s", "items": [{"key": "k", "path": "a/b"}]},
+        },
+        {"name": "code", "mountPath": "/code", "configMap": {"name": "c", "optional": True}},
+    ],
 }
 
 
@@ -95,6 +113,62 @@ def test_they_have_the_form_in_which_the_api_server_keeps_them(name: str) -> Non
 
 
 @workloads
+def test_volumes_are_mounted_by_all_containers(name: str) -> None:
+    pod = pod_of(ALL[name])
+    volumes = {row["name"]: row for row in pod["volumes"]}
+    assert volumes["shm"] == {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": "1Gi"}}
+    assert volumes["disk"] == {"name": "disk", "emptyDir": {}}
+    assert volumes["photos"]["persistentVolumeClaim"] == {"claimName": "photos"}
+    keys = {"secretName": "s", "optional": False, "items": [{"key": "k", "path": "a/b"}]}
+    assert volumes["keys"]["secret"] == keys
+    assert volumes["code"]["configMap"] == {"name": "c", "optional": True}
+    for one in containers(pod):
+        mounts = {row["mountPath"]: row for row in one["volumeMounts"]}
+        assert {"/dev/shm", "/disk", "/photos", "/keys", "/code"} <= set(mounts)
+        assert mounts["/photos"] == {
+            "name": "photos",
+            "mountPath": "/photos",
+            "subPath": "2026/june",
+            "readOnly": True,
+        }
+        assert mounts["/code"] == {"name": "code", "mountPath": "/code"}
+
+
+def test_a_claim_that_the_pod_has_already_is_no_second_volume() -> None:
+    """The kubelet mounts a claim once per pod."""
+    claim = {"persistentVolumeClaim": {"claimName": "lepton-store"}}
+    rows = [
+        {"name": "again", "mountPath": "/all", "readOnly": True, **claim},
+        {"name": "part", "mountPath": "/part", "subPath": "models", **claim},
+    ]
+    for manifest in with_template({"volumes": rows}).values():
+        pod = pod_of(manifest)
+        (volume,) = [
+            row
+            for row in pod["volumes"]
+            if row.get("persistentVolumeClaim", {}).get("claimName") == "lepton-store"
+        ]
+        assert "readOnly" not in volume["persistentVolumeClaim"], "one of the mounts may write"
+        for one in containers(pod):
+            mounts = {row["mountPath"]: row for row in one["volumeMounts"]}
+            assert (mounts["/all"]["name"], mounts["/all"]["readOnly"]) == (volume["name"], True)
+            assert mounts["/part"] == {"name": volume["name"], "mountPath": "/part", "subPath": "models"}
+
+
+@pytest.mark.parametrize("read_only", [True, False])
+def test_what_lepton_only_reads_it_only_reads_still(read_only: bool) -> None:
+    row = {"name": "mine", "mountPath": "/mine", "readOnly": read_only}
+    claim = {"persistentVolumeClaim": {"claimName": "lepton-store"}}
+    pod = pod_of(with_template({"volumes": [row | claim]})["serve"])
+    (source,) = [one for one in pod["volumes"] if one["name"] == "source"]
+    assert source["persistentVolumeClaim"].get("readOnly", False) is read_only
+    (own,) = [
+        row for one in containers(pod) for row in one["volumeMounts"] if row["mountPath"] == str(SOURCE_DIR)
+    ]
+    assert own["readOnly"] is True
+
+
+@workloads
 def test_everything_of_leptons_stays(name: str) -> None:
     bare, full = BARE[name]["spec"]["template"], ALL[name]["spec"]["template"]
     for part in ("labels", "annotations"):
@@ -102,10 +176,11 @@ def test_everything_of_leptons_stays(name: str) -> None:
     for before, after in zip(containers(bare["spec"]), containers(full["spec"]), strict=True):
         own = [row["name"] for row in before["env"]]
         assert own == [row["name"] for row in after["env"]][: len(own)], "$(NAME) means Lepton's own"
-        assert {field: after[field] for field in set(before) - {"env"}} == {
-            field: before[field] for field in set(before) - {"env"}
-        }
-    kept = set(bare["spec"]) - {"containers", "initContainers"}
+        assert after["volumeMounts"][: len(before["volumeMounts"])] == before["volumeMounts"]
+        kept = set(before) - {"env", "volumeMounts"}
+        assert {field: after[field] for field in kept} == {field: before[field] for field in kept}
+    assert full["spec"]["volumes"][: len(bare["spec"]["volumes"])] == bare["spec"]["volumes"]
+    kept = set(bare["spec"]) - {"containers", "initContainers", "volumes"}
     assert {field: full["spec"][field] for field in kept} == {field: bare["spec"][field] for field in kept}
 
 
@@ -116,17 +191,28 @@ def test_what_is_leptons_wins_though_the_schema_should_have_refused_it(name: str
         {
             "labels": dict.fromkeys(bare["metadata"]["labels"], "forged"),
             "env": [{"name": TASK_ENV, "value": "forged"}],
+            "volumes": [{"name": "forged", "mountPath": str(SCRATCH_DIR), "emptyDir": {}}],
         }
     )[name]
     assert forged["spec"]["template"]["metadata"] == bare["metadata"]
     for one in containers(pod_of(forged)):
         (told,) = [row["value"] for row in one["env"] if row["name"] == TASK_ENV]
         assert told != "forged"
+        (scratch,) = [row for row in one["volumeMounts"] if row["mountPath"] == str(SCRATCH_DIR)]
+        assert scratch["name"] != "forged"
 
 
 @pytest.mark.parametrize("name", ["train", "serve"])
 def test_an_empty_template_changes_nothing(name: str) -> None:
-    empty = {"labels": {}, "env": [], "envFrom": [], "tolerations": [], "affinity": {}, "nodeSelector": {}}
+    empty = {
+        "labels": {},
+        "volumes": [],
+        "env": [],
+        "envFrom": [],
+        "tolerations": [],
+        "affinity": {},
+        "nodeSelector": {},
+    }
     assert with_template(empty)[name] == BARE[name]
 
 
@@ -136,6 +222,10 @@ def test_a_changed_template_rolls_the_servers() -> None:
         return text
 
     assert stamp(ALL["serve"]) != stamp(BARE["serve"])
+
+
+def closed(path: str) -> bool:
+    return path in CLOSED_PLACES or any(f"{path}/".startswith(f"{folder}/") for folder in CLOSED_FOLDERS)
 
 
 def test_all_that_lepton_sets_is_refused_in_the_schema() -> None:
@@ -149,4 +239,6 @@ def test_all_that_lepton_sets_is_refused_in_the_schema() -> None:
             assert all(name.startswith(OWN_PREFIXES) or name in own for name in names)
         for one in containers(pod_of(manifest)):
             assert all(row["name"].startswith(LEPTON_ENV_PREFIX) for row in one["env"])
+            assert all(closed(row["mountPath"]) for row in one["volumeMounts"])
+        assert {row["name"] for row in pod_of(manifest)["volumes"]} <= set(OWN_VOLUMES)
     assert INDEX_ENV in OWN_ENV
