@@ -120,6 +120,8 @@ class Split:
         """NumPy arrays: pictures (N, height, width, channels) uint8, mapped and not read; labels (N,) int32."""
         import numpy as np
 
+        if not len(self):
+            return np.zeros((0, *self.shape), np.uint8), np.zeros(0, np.int32)
         images = np.frombuffer(self._map, np.uint8).reshape(-1, *self.shape)
         return images, np.frombuffer(self.labels, np.int32)
 
@@ -158,7 +160,8 @@ def report_progress(**figures: Any) -> None:
     """Tell where the program stands; what is left out stays as it was told last.
 
     Fields: phase (a capital letter first), epoch (finished ones), epochs, step, steps, loss, accuracy,
-    images_per_second, learning_rate, images, eta_seconds. Call it as often as you like: steps are written once a second.
+    images_per_second, learning_rate, images, eta_seconds. Call it as often as you like: steps are written once a
+    second.
     """
     global _written
     told = {_camel(name): _finite(value) for name, value in figures.items()}
@@ -180,9 +183,9 @@ def report_epoch(
     rate = images / seconds if seconds > 0 else 0.0
     row = {"epoch": epoch, "loss": loss, "accuracy": accuracy, "seconds": seconds, "imagesPerSecond": rate}
     row |= {_camel(name): value for name, value in more.items()}
-    if all(math.isfinite(row[name]) for name in ("loss", "accuracy", "seconds")):
+    if all(math.isfinite(value) for value in (loss, accuracy, seconds)):
         rows = [one for one in _progress.get("history", []) if one["epoch"] != epoch]
-        kept = {name: value for name, value in row.items() if _finite(value) is not None}
+        kept = {name: plain for name, value in row.items() if (plain := _finite(value)) is not None}
         _progress["history"] = [*rows, kept][-MAX_HISTORY:]
     _progress["images"] = _progress.get("images", 0) + images
     epochs = _progress.get("epochs") or json.loads(os.environ["LEPTON_TRAINING"]).get("epochs", epoch)
@@ -239,16 +242,36 @@ def wait_for_peers(job: Job) -> None:
         time.sleep(0.5)
 
 
+def wait_for_chief(job: Job) -> None:
+    """Return when the chief has saved its result or is gone; for the other workers of a TensorFlow gang.
+
+    TensorFlow fails on the chief when a worker leaves before it.
+    """
+    misses = 0
+    while job.index and misses < 3:
+        report = _report_of(job, job.peers[0])
+        if report is not None and report["phase"] == "Done":
+            return
+        misses = misses + 1 if report is None else 0
+        time.sleep(0.5)
+
+
 def _is_there(job: Job, peer: str) -> bool:
+    report = _report_of(job, peer)
+    return report is not None and report["phase"] != "Starting"
+
+
+def _report_of(job: Job, peer: str) -> dict[str, Any] | None:
+    """What a worker of this attempt reports; None when it doesn't answer, or another pod does."""
     host, _, port = peer.partition(":")
     connection = http.client.HTTPConnection(host, int(port or REPORT_PORT), timeout=2.0)
     try:
         connection.request("GET", "/report")
-        report = json.loads(connection.getresponse().read(MAX_REPORT_BYTES))
+        report: dict[str, Any] = json.loads(connection.getresponse().read(MAX_REPORT_BYTES))
         same = (report["ownerUid"], report["attempt"]) == (job.uid, job.attempt)
-        return same and report["phase"] != "Starting"
+        return report if same and isinstance(report["phase"], str) else None
     except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError):
-        return False
+        return None
     finally:
         connection.close()
 
@@ -282,8 +305,8 @@ def save_result(job: Job, **figures: Any) -> None:
     """Write result.json: the last thing that the chief does, once its model is in job.output_folder.
 
     Needed: test_accuracy, test_loss, train_accuracy, train_loss, epochs. May be given: validation_accuracy,
-    validation_loss, precision, recall, f1, top_k_accuracy, expected_calibration_error, best_epoch, stopped_early, parameters,
-    weights_digest, code_version, per_label ({"7": {"recall": 0.9}}).
+    validation_loss, precision, recall, f1, top_k_accuracy, expected_calibration_error, best_epoch, stopped_early,
+    parameters, weights_digest, code_version, per_label ({"7": {"recall": 0.9}}).
 
     Raises:
         ValueError: a figure is NaN or infinite.
@@ -293,13 +316,10 @@ def save_result(job: Job, **figures: Any) -> None:
         for name in ("tensorflow", "keras")
         if name in sys.modules
     }
-    result = {
-        "seconds": time.monotonic() - _STARTED,
-        "python": platform.python_version(),
-        **versions,
-        **figures,
-    }
+    result: dict[str, Any] = {"seconds": time.monotonic() - _STARTED, "python": platform.python_version()}
+    result |= versions | figures
     _write(job.output_folder / "result.json", {_camel(name): value for name, value in result.items()})
+    report_progress(phase="Done")
 
 
 def _camel(name: str) -> str:
@@ -308,8 +328,10 @@ def _camel(name: str) -> str:
 
 
 def _finite(value: Any) -> Any:
-    """JSON has no NaN: a figure that is none is left out."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    """JSON has no NaN: a figure that is none is left out. Numbers of NumPy and TensorFlow become plain ones."""
+    if value is None or isinstance(value, (str, int, list, dict)):
+        return value
+    return float(value) if math.isfinite(value) else None
 
 
 def _write(path: Path, value: dict[str, Any]) -> None:
