@@ -8,7 +8,7 @@ from lepton_operator.api.common import Name, field_rule
 from lepton_workloads.contract.base import Record
 from lepton_workloads.contract.tasks import CONTROL
 
-OWN_VOLUMES = ("store", "data", "source", "model", "scratch", "progress")
+OWN_VOLUMES = ("store", "data", "source", "model", "scratch", "progress", "output")
 """Names of the volumes that Lepton's pods have by themselves."""
 
 CLOSED_FOLDERS = (

@@ -13,6 +13,7 @@ from lepton_operator.decide.common import (
     ensure_store,
     has_ended,
     image_was_replaced,
+    is_at_work,
     job_condition,
     kept,
     pod_index,
@@ -27,11 +28,13 @@ from lepton_operator.decide.common import (
 )
 from lepton_operator.desired.gang import (
     CLAIM_ANNOTATION,
-    CONTAINER,
     DATASET_ANNOTATION,
     attempt_labels,
     attempt_name,
     gang_service,
+    main_container,
+    main_image,
+    trainer_image,
 )
 from lepton_operator.desired.owner import Owner
 from lepton_operator.facts import Json, Observed
@@ -95,7 +98,7 @@ def running(
     known = (obj.get("status") or {}).get("attempt") == number
     if known:
         fields |= kept(obj, PROGRESS)
-    at_work = [pod for pod in pods if pod.get("status", {}).get("phase") == "Running"]
+    at_work = [pod for pod in pods if is_at_work(pod)]
     begun = len(at_work) + sum(pod.get("status", {}).get("phase") == "Succeeded" for pod in pods)
     text = f"attempt {number}: {begun} of {spec.workers} workers run"
     draft = Draft(
@@ -115,7 +118,7 @@ def running(
         )
     if fault := _fault(observed, spec, name, pods, now):
         draft.verdict = waiting(fault)
-        if image_was_replaced(job, fault, context.trainer_image):
+        if image_was_replaced(job, fault, main_image(spec, context)):
             draft.actions += stop(observed, owner, number)
     draft.pulls = pulls_of(at_work)
     report = context.report_interval_seconds if at_work else None
@@ -182,7 +185,7 @@ def completed(observed: Observed, spec: TrainingJobSpec, job: Json, number: int,
     fields = history(observed, job, number, spec, now)
     pods = pods_of_job(observed.pods, job)
     for pod in pods:
-        outcome = outcome_of(pod, CONTAINER)
+        outcome = outcome_of(pod, main_container(spec))
         if pod_index(pod) == 0 and outcome and outcome.train:
             fields |= _result_fields(outcome.train, spec, fields.get("datasetDigest", ""), job)
             fields["completionTime"] = job.get("status", {}).get("completionTime") or timestamp(now)
@@ -237,18 +240,12 @@ def _result_fields(result: TrainResult, spec: TrainingJobSpec, dataset_key: str,
         "lineage": {
             "dataset": spec.dataset.name,
             "datasetDigest": dataset_key,
-            "image": _image(job),
+            "image": trainer_image(job),
             "codeVersion": result.code_version,
             "tensorflow": result.tensorflow,
             "seed": spec.training.seed,
         },
     }
-
-
-def _image(job: Json) -> str:
-    """Of the attempt itself: the operator's default may be another one by now."""
-    image: str = job["spec"]["template"]["spec"]["containers"][0]["image"]
-    return image
 
 
 def end_of(job: Json) -> Json | None:

@@ -26,6 +26,7 @@ from lepton_operator.desired.store_claim import store_claim
 from lepton_operator.facts import Json, Observed
 from lepton_operator.faults import IMAGE_PULL_FAILED, Fault
 from lepton_workloads.contract.outcome import Failure, Report
+from lepton_workloads.contract.own_code import OWN_CONTAINER
 
 
 @dataclass(slots=True)
@@ -152,6 +153,17 @@ def has_ended(pod: Json) -> bool:
     return pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
 
 
+def is_at_work(pod: Json) -> bool:
+    """It runs; own code does so in an init container, which Kubernetes calls Pending."""
+    status = pod.get("status", {})
+    if status.get("phase") != "Pending":
+        return bool(status.get("phase") == "Running")
+    return any(
+        one["name"] == OWN_CONTAINER and {"running", "terminated"} & set(one.get("state", {}))
+        for one in status.get("initContainerStatuses") or ()
+    )
+
+
 def pod_index(pod: Json) -> int:
     """Completion index of a pod of an Indexed Job."""
     return int(pod["metadata"].get("annotations", {}).get("batch.kubernetes.io/job-completion-index", 0))
@@ -171,11 +183,11 @@ def unreadable_result(pods: Iterable[Json]) -> Fault | None:
 
 
 def pulls_of(pods: Iterable[Json]) -> tuple[Pull, ...]:
-    """Reports to pull: from pods that run and have an address."""
+    """Reports to pull: from pods that are at work and have an address."""
     return tuple(
         Pull(pod["metadata"]["uid"], pod["metadata"]["name"], pod["status"]["podIP"])
         for pod in pods
-        if pod.get("status", {}).get("phase") == "Running" and pod["status"].get("podIP")
+        if is_at_work(pod) and pod["status"].get("podIP")
     )
 
 

@@ -145,7 +145,9 @@ def _find_data(observed: Observed, spec: TrainingJobSpec) -> tuple[dict[str, str
             f"LeptonDataset {name} does not exist in this namespace: create it, or correct spec.dataset.name"
         )
         return {}, Verdict(State.WAITING, "DatasetNotFound", text)
-    if problem := network_problem(spec.network, dataset["spec"].get("image", {})):
+    if spec.network.custom is None and (
+        problem := network_problem(spec.network, dataset["spec"].get("image", {}))
+    ):
         return {}, Verdict(State.STALLED, "InvalidSpec", problem)
     if not is_true(dataset, "Ready"):
         return {}, _dataset_verdict(name, dataset)

@@ -2,11 +2,13 @@
 
 from lepton_operator.api.training_job import TrainingJobSpec
 from lepton_operator.context import Context
+from lepton_operator.desired.own_code import own_code_pod
 from lepton_operator.desired.owner import ATTEMPT_LABEL, Owner
-from lepton_operator.desired.pod import Manifest, claim_volume, container, mount, pod_spec, with_additions
+from lepton_operator.desired.pod import Manifest, container, mount, pod_spec, store_volumes, with_additions
+from lepton_operator.facts import Json
+from lepton_workloads.contract.own_code import OWN_CONTAINER, PUBLISH_CONTAINER
 from lepton_workloads.contract.tasks import (
     CHECKPOINTS_DIR,
-    DATASET_DIR,
     GANG_PORT,
     MODELS_DIR,
     REPORT_PORT,
@@ -14,7 +16,8 @@ from lepton_workloads.contract.tasks import (
 )
 
 COMPONENT = "training"
-CONTAINER = "train"
+CONTAINER = OWN_CONTAINER
+"""The container that trains, by Lepton's code or the user's."""
 DATASET_ANNOTATION = "lepton.ai/dataset-digest"
 CLAIM_ANNOTATION = "lepton.ai/dataset-claim"
 """On each attempt: the prepared data it uses and where it is, so that a lost status doesn't change it."""
@@ -61,7 +64,9 @@ def attempt_job(
     """batch/v1 Job without retries: the first failed pod ends the attempt, the operator makes the next."""
     metadata = attempt_labels(owner, attempt)["metadata"]
     labels = metadata["labels"]
-    pod = _pod(owner, spec, dataset_key, data_claim, attempt, context)
+    pod = (_pod if spec.network.custom is None else own_code_pod)(
+        owner, spec, dataset_key, data_claim, attempt, _peers(owner, spec, attempt), context
+    )
     metadata["annotations"] = {DATASET_ANNOTATION: dataset_key, CLAIM_ANNOTATION: data_claim}
     template = {"metadata": {"labels": labels}, "spec": pod | {"subdomain": gang_name(owner)}}
     return {
@@ -78,16 +83,48 @@ def attempt_job(
     }
 
 
-def _pod(
-    owner: Owner, spec: TrainingJobSpec, dataset_key: str, data_claim: str, attempt: int, context: Context
-) -> Manifest:
+def main_container(spec: TrainingJobSpec) -> str:
+    """The container whose outcome is that of the attempt."""
+    return CONTAINER if spec.network.custom is None else PUBLISH_CONTAINER
+
+
+def main_image(spec: TrainingJobSpec, context: Context) -> str:
+    """The image that the operator's settings give to that container."""
+    return context.trainer_image if spec.network.custom is None else context.server_image
+
+
+def trainer_image(job: Json) -> str:
+    """The image that trained in an attempt: the settings may name another one by now."""
+    pod = job["spec"]["template"]["spec"]
+    found: str = next(
+        one["image"]
+        for one in (*(pod.get("initContainers") or ()), *pod["containers"])
+        if one["name"] == CONTAINER
+    )
+    return found
+
+
+def _peers(owner: Owner, spec: TrainingJobSpec, attempt: int) -> list[str]:
+    """DNS name of each worker's pod, in the order of the index."""
     name = attempt_name(owner, attempt)
+    return [f"{name}-{index}.{gang_name(owner)}.{owner.namespace}.svc" for index in range(spec.workers)]
+
+
+def _pod(
+    owner: Owner,
+    spec: TrainingJobSpec,
+    dataset_key: str,
+    data_claim: str,
+    attempt: int,
+    peers: list[str],
+    context: Context,
+) -> Manifest:
     task = TrainTask(
         job=owner.full_name,
         job_uid=owner.uid,
         attempt=attempt,
         workers=spec.workers,
-        peers=[f"{name}-{index}.{gang_name(owner)}.{owner.namespace}.svc" for index in range(spec.workers)],
+        peers=peers,
         dataset_name=spec.dataset.name,
         dataset_key=dataset_key,
         network=spec.network.cnn,
@@ -95,13 +132,9 @@ def _pod(
         startup_deadline_seconds=spec.startup_deadline_seconds,
         image=context.trainer_image,
     )
-    volumes = [claim_volume("store", spec.storage.claim_name)]
-    data_volume = "store"
-    if data_claim != spec.storage.claim_name:
-        data_volume = "data"
-        volumes.append(claim_volume("data", data_claim))
+    volumes, data_mount = store_volumes(spec.storage.claim_name, data_claim, dataset_key)
     mounts = [
-        mount(data_volume, DATASET_DIR, f"datasets/{dataset_key}", read_only=True),
+        data_mount,
         mount("store", MODELS_DIR, "models"),
         mount("store", CHECKPOINTS_DIR, f"checkpoints/{owner.uid}"),
     ]

@@ -8,7 +8,14 @@ from lepton_operator.api.pod_template import PodTemplate
 from lepton_operator.context import Context
 from lepton_operator.desired.quantity import canonical, canonical_resources, threads
 from lepton_workloads.contract.base import Record
-from lepton_workloads.contract.tasks import POD_NAME_ENV, POD_UID_ENV, SCRATCH_DIR, TASK_ENV, THREADS_ENV
+from lepton_workloads.contract.tasks import (
+    DATASET_DIR,
+    POD_NAME_ENV,
+    POD_UID_ENV,
+    SCRATCH_DIR,
+    TASK_ENV,
+    THREADS_ENV,
+)
 
 UID = 65532
 SCRATCH_SIZE = "1Gi"
@@ -26,16 +33,32 @@ def container(
     mounts: Sequence[Manifest],
 ) -> Manifest:
     """A container that runs a workload module with its task."""
+    command = ["python", "-m", f"lepton_workloads.{module}"]
+    # The kubelet takes $$ for $, and $(NAME) for a variable.
+    env = [{"name": TASK_ENV, "value": task.to_json().replace("$", "$$")}]
+    return hardened(name, image, command, env, resources, mounts) | {
+        "imagePullPolicy": context.image_pull_policy
+    }
+
+
+def hardened(
+    name: str,
+    image: str,
+    command: Sequence[str],
+    env: Sequence[Manifest],
+    resources: Resources,
+    mounts: Sequence[Manifest],
+) -> Manifest:
+    """A container of any image, under the posture that all have; threads and pod are told to all."""
     out: Manifest = {
         "name": name,
         "image": image,
-        "imagePullPolicy": context.image_pull_policy,
-        "command": ["python", "-m", f"lepton_workloads.{module}"],
+        "command": list(command),
         "env": [
-            {"name": TASK_ENV, "value": task.to_json()},
+            *env,
             {"name": THREADS_ENV, "value": str(threads(resources))},
-            _field_env(POD_NAME_ENV, "metadata.name"),
-            _field_env(POD_UID_ENV, "metadata.uid"),
+            field_env(POD_NAME_ENV, "metadata.name"),
+            field_env(POD_UID_ENV, "metadata.uid"),
         ],
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "securityContext": {
@@ -50,7 +73,8 @@ def container(
     return out
 
 
-def _field_env(name: str, path: str) -> Manifest:
+def field_env(name: str, path: str) -> Manifest:
+    """A variable with a field of the pod."""
     return {"name": name, "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": path}}}
 
 
@@ -100,6 +124,15 @@ def mount(volume: str, path: Any, sub_path: str | None = None, read_only: bool =
     if read_only:
         out["readOnly"] = True
     return out
+
+
+def store_volumes(store: str, data: str, dataset_key: str) -> tuple[list[Manifest], Manifest]:
+    """The volumes of a training, and the mount of its prepared data; the kubelet mounts a claim once per pod."""
+    volumes = [claim_volume("store", store)]
+    if data != store:
+        volumes.append(claim_volume("data", data))
+    name = volumes[-1]["name"]
+    return volumes, mount(name, DATASET_DIR, f"datasets/{dataset_key}", read_only=True)
 
 
 def with_additions(template: Manifest, additions: PodTemplate) -> Manifest:
