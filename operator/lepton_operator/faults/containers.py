@@ -20,11 +20,14 @@ from lepton_operator.faults.text import (
     clip,
     container_spec,
     container_statuses,
+    is_own_code,
+    is_sidecar,
     last_line,
     sentence,
     signal_name,
     times,
 )
+from lepton_workloads.contract.outcome import EXIT_TERMINAL
 
 CONFIG_REASONS = frozenset(
     {
@@ -54,8 +57,15 @@ SIGNALS = {
 
 
 def container_fault(pod: Json, warnings: Sequence[WarningFact], now: float) -> Fault | None:
-    """The first container with a fault; init containers come first."""
-    for container, is_init in container_statuses(pod):
+    """The first container with a fault; init containers come first, sidecars last.
+
+    A sidecar of a pod that has ended was ended by the kubelet: whatever it says is no cause.
+    """
+    has_ended = pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
+    rows = [(is_sidecar(pod, one["name"]), one, is_init) for one, is_init in container_statuses(pod)]
+    for sidecar, container, is_init in sorted(rows, key=lambda row: row[0]):
+        if sidecar and has_ended:
+            continue
         if fault := _one_container(pod, container, is_init, warnings, now):
             return fault
     return None
@@ -127,7 +137,9 @@ def _end(where: str, pod: Json, container: Json, ended: Json, looping: bool) -> 
     reason = CRASH_LOOP if looping or restarts > 1 else CONTAINER_FAILED
     told = sentence(text, last_line(ended.get("message")), SIGNALS.get(name, ""))
     look = f"kubectl logs {pod['metadata']['name']} -c {container['name']}{' --previous' if restarts else ''}"
-    return Fault(reason, f"{told}; {look} has the rest", rank=3)
+    # What own code could not name at all is known by its exit code.
+    terminal = code == EXIT_TERMINAL and is_own_code(pod, container["name"])
+    return Fault(reason, f"{told}; {look} has the rest", terminal, rank=3)
 
 
 def _out_of_memory(what: str, pod: Json, container: Json, again: str = "") -> Fault:

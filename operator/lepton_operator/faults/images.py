@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from lepton_operator.facts import Json, WarningFact
 from lepton_operator.faults.fault import IMAGE_PULL_FAILED, Fault
-from lepton_operator.faults.text import clip, sentence
+from lepton_operator.faults.text import clip, is_own_code, sentence
 
 PULL_REASONS = frozenset(
     {
@@ -25,6 +25,8 @@ BACK_OFF = re.compile(r'Back-off pulling image "[^"]*"(: \w+: )?')
 PULL_SECRET = re.compile(r"Unable to retrieve some image pull secrets \(([^)]*)\)")
 
 OPERATOR_IMAGES = "the operator's settings (LEPTON_TRAINER_IMAGE, LEPTON_SERVER_IMAGE)"
+
+OWN_IMAGE = "spec.network.custom of a new training job"
 
 WHAT_TO_DO = (
     (
@@ -55,6 +57,7 @@ def pull_fault(
 ) -> Fault:
     """Why an image can't be had, and who can mend that."""
     image = container.get("image") or "?"
+    own = is_own_code(pod, container.get("name", ""))
     if reason == "ErrImageNeverPull":
         said = "it is not on the node, and the pull policy is Never"
         do = "load it there, or set LEPTON_IMAGE_PULL_POLICY of the operator to IfNotPresent"
@@ -63,6 +66,8 @@ def pull_fault(
     else:
         said = clip(BACK_OFF.sub("", message)) or _told(pod, warnings) or reason
         do = _what_to_do(said)
+    if own:
+        do = do.replace(OPERATOR_IMAGES, OWN_IMAGE)
     if missing := _missing_secret(pod, warnings):
         do = f"{do}; Secret {missing}, which spec.podTemplate.imagePullSecrets names, does not exist"
     return Fault(IMAGE_PULL_FAILED, sentence(f"{where}: image {image} can't be pulled", said, do), rank=1)

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from lepton_operator.facts import Json
+from lepton_workloads.contract.own_code import OWN_CONTAINER
 
 MAX_TEXT = 400
 
@@ -90,6 +91,17 @@ def container_statuses(pod: Json) -> Iterator[tuple[Json, bool]]:
     status = pod.get("status", {})
     yield from ((one, True) for one in status.get("initContainerStatuses") or ())
     yield from ((one, False) for one in status.get("containerStatuses") or ())
+
+
+def is_sidecar(pod: Json, name: str) -> bool:
+    """An init container that runs beside the others, and is ended with them."""
+    return bool(container_spec(pod, name).get("restartPolicy") == "Always")
+
+
+def is_own_code(pod: Json, name: str) -> bool:
+    """The user's program of a training: what runs in Lepton's containers never is an init container of this name."""
+    own = (one["name"] for one in pod.get("spec", {}).get("initContainers") or ())
+    return name == OWN_CONTAINER and name in own
 
 
 def container_spec(pod: Json, name: str) -> Json:
