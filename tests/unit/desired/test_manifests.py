@@ -28,6 +28,10 @@ from tests.unit.builders import CONTEXT, DIGEST, KEY
 OWNER = Owner("LeptonModel", "team", "n" * MAX_NAME, "0f8b6c1e-1111-2222-3333-444455556666")
 MOST_ATTEMPTS = MAX_DISRUPTIONS + 101
 PVC = {"source": {"pvc": {"claimName": "photos", "path": "2026"}}}
+OWN_CODE = {
+    "type": "custom",
+    "custom": {"image": "team/trainer:7", "command": ["python", "/code/train.py"], "args": ["--deep", "$$"]},
+}
 PATH_ARTIFACT = ModelArtifact(digest=DIGEST, claim_name="lepton-store", path=f"models/{DIGEST}")
 URL_ARTIFACT = ModelArtifact(digest=DIGEST, uri="https://example.org/m.tar.gz")
 
@@ -59,6 +63,7 @@ WORKLOADS = {
     "prepare a claim": prepare_job(OWNER, dataset_spec(**PVC), CONTEXT),
     "train": training(workers=64, training={"batchSize": 64}),
     "train on data of another claim": attempt_job(OWNER, training_spec(), KEY, "other", 1, CONTEXT),
+    "own code": training(workers=2, network=OWN_CODE),
     "serve from a claim": serving(),
     "serve from a URL": serving(URL_ARTIFACT),
 }

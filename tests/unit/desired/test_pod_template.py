@@ -13,11 +13,13 @@ from lepton_operator.api.pod_template import (
 )
 from lepton_operator.api.volumes import CLOSED_FOLDERS, CLOSED_PLACES, OWN_VOLUMES
 from lepton_operator.desired.gang import attempt_job
+from lepton_operator.desired.own_code import HOME_ENV
 from lepton_operator.desired.prepare_job import prepare_job
 from lepton_operator.desired.serving import TEMPLATE_ANNOTATION
-from lepton_workloads.contract.tasks import INDEX_ENV, SCRATCH_DIR, SOURCE_DIR, TASK_ENV
+from lepton_workloads.contract.tasks import INDEX_ENV, SCRATCH_DIR, SOURCE_DIR, THREADS_ENV
 from tests.unit.builders import CONTEXT, KEY
 from tests.unit.desired.test_manifests import (
+    OWN_CODE,
     OWNER,
     WORKLOADS,
     containers,
@@ -25,6 +27,7 @@ from tests.unit.desired.test_manifests import (
     leaves,
     pod_of,
     serving,
+    training,
     training_spec,
 )
 
@@ -70,6 +73,7 @@ def with_template(template: Manifest) -> dict[str, Manifest]:
     """A workload of each kind whose spec has the template."""
     return {
         "prepare": prepare_job(OWNER, dataset_spec(podTemplate=template), CONTEXT),
+        "own code": training(network=OWN_CODE, podTemplate=template),
         "train": attempt_job(OWNER, training_spec(podTemplate=template), KEY, "lepton-store", 1, CONTEXT),
         "serve": serving(podTemplate=template),
     }
@@ -190,13 +194,13 @@ def test_what_is_leptons_wins_though_the_schema_should_have_refused_it(name: str
     forged = with_template(
         {
             "labels": dict.fromkeys(bare["metadata"]["labels"], "forged"),
-            "env": [{"name": TASK_ENV, "value": "forged"}],
+            "env": [{"name": THREADS_ENV, "value": "forged"}],
             "volumes": [{"name": "forged", "mountPath": str(SCRATCH_DIR), "emptyDir": {}}],
         }
     )[name]
     assert forged["spec"]["template"]["metadata"] == bare["metadata"]
     for one in containers(pod_of(forged)):
-        (told,) = [row["value"] for row in one["env"] if row["name"] == TASK_ENV]
+        (told,) = [row["value"] for row in one["env"] if row["name"] == THREADS_ENV]
         assert told != "forged"
         (scratch,) = [row for row in one["volumeMounts"] if row["mountPath"] == str(SCRATCH_DIR)]
         assert scratch["name"] != "forged"
@@ -238,7 +242,8 @@ def test_all_that_lepton_sets_is_refused_in_the_schema() -> None:
         ):
             assert all(name.startswith(OWN_PREFIXES) or name in own for name in names)
         for one in containers(pod_of(manifest)):
-            assert all(row["name"].startswith(LEPTON_ENV_PREFIX) for row in one["env"])
+            names = {row["name"] for row in one["env"]} - {*OWN_ENV, HOME_ENV}
+            assert all(name.startswith(LEPTON_ENV_PREFIX) for name in names)
             assert all(closed(row["mountPath"]) for row in one["volumeMounts"])
         assert {row["name"] for row in pod_of(manifest)["volumes"]} <= set(OWN_VOLUMES)
     assert INDEX_ENV in OWN_ENV
