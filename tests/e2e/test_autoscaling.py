@@ -45,7 +45,29 @@ ADDITIONS: Object = {
         {"name": "MISSING", "valueFrom": {"configMapKeyRef": {"name": "no", "key": "x", "optional": True}}},
     ],
     "envFrom": [{"prefix": "ALL_", "secretRef": {"name": "theirs"}}],
+    "volumes": [
+        {
+            "name": "shm",
+            "mountPath": "/dev/shm",
+            "emptyDir": {"medium": "Memory", "sizeLimit": "1024Ki"},
+        },
+        {"name": "keys", "mountPath": "/keys", "secret": {"secretName": "theirs"}},
+        {"name": "missing", "mountPath": "/missing", "configMap": {"name": "no", "optional": True}},
+        {
+            "name": "all",
+            "mountPath": "/all",
+            "readOnly": True,
+            "persistentVolumeClaim": {"claimName": "lepton-store"},
+        },
+    ],
 }
+CHANGED: Object = ADDITIONS | {
+    "volumes": [
+        {"name": "keys", "mountPath": "/keys", "configMap": {"name": "no", "optional": True}},
+        {"name": "shm", "mountPath": "/dev/shm", "secret": {"secretName": "theirs"}},
+    ]
+}
+"""Volumes of the same names that are something else."""
 SECRET: Object = {
     "apiVersion": "v1",
     "kind": "Secret",
@@ -157,9 +179,16 @@ def test_additions_reach_the_pods_and_are_in_the_form_of_the_api_server(trained:
     assert (told["EMPTY"], told["FROM_SECRET"], told["ALL_password"]) == ("", "open", "open")
     assert told["PLAIN"] == f"of {told['LEPTON_POD_NAME']}"
     assert "MISSING" not in told
+    listed = trained.run(
+        *("exec", "deployment/placed", "-c", "server", "--", "python", "-c"),
+        "import os; print(open('/keys/password').read(), *os.listdir('/all'), os.statvfs('/dev/shm').f_blocks)",
+    )
+    assert listed.split()[0] == "open"
+    assert {"datasets", "models"} <= set(listed.split())
     written = child_writes(trained.name)
     visited(trained, "placed")
     assert child_writes(trained.name) == written, "what was applied is found again"
+    settled(trained, "placed", {"podTemplate": CHANGED})
     settled(trained, "placed", {})
     after = content(trained.get("deployment", "placed"))
     assert after == bare, "all additions are gone, and nothing else"
