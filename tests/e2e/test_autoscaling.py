@@ -64,7 +64,7 @@ ADDITIONS: Object = {
 CHANGED: Object = ADDITIONS | {
     "volumes": [
         {"name": "keys", "mountPath": "/keys", "configMap": {"name": "no", "optional": True}},
-        {"name": "shm", "mountPath": "/dev/shm", "secret": {"secretName": "theirs"}},
+        {"name": "shm", "mountPath": "/other", "secret": {"secretName": "theirs"}},
     ]
 }
 """Volumes of the same names that are something else."""
