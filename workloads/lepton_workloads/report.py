@@ -7,6 +7,8 @@ bounded: anybody in the cluster may ask. LEPTON_REPORT_PORT replaces the port fo
 import os
 import socket
 import threading
+import time
+from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from socketserver import ThreadingMixIn
 from typing import Any
@@ -25,8 +27,23 @@ _GAUGES = {
     "loss": ("lepton_workload_loss", "Mean loss of the running or last epoch."),
     "accuracy": ("lepton_workload_accuracy_ratio", "Accuracy of the running or last epoch, 0 to 1."),
     "images_per_second": ("lepton_workload_images_per_second", "Pictures trained in a second."),
+    "learning_rate": ("lepton_workload_learning_rate", "Learning rate of the optimizer."),
     "eta_seconds": ("lepton_workload_eta_seconds", "Expected time to the end of the training."),
 }
+_COUNTERS = {
+    "images": ("lepton_workload_images_total", "Pictures trained by the whole gang since this pod's start."),
+    "steps": ("lepton_workload_steps_total", "Training steps since this pod's start."),
+    "checkpoints": ("lepton_workload_checkpoints_total", "Checkpoints written by this pod."),
+    "gang_wait_seconds": (
+        "lepton_workload_gang_wait_seconds_total",
+        "Time spent waiting for the other workers at the start.",
+    ),
+    "feed_wait_seconds": (
+        "lepton_workload_feed_wait_seconds_total",
+        "Time that training steps waited for their pictures.",
+    ),
+}
+_AGE = ("lepton_workload_last_step_age_seconds", "Time since the last training steps were counted.")
 
 
 class _Server(ThreadingMixIn, HTTPServer):
@@ -77,7 +94,8 @@ class _Handler(BaseHTTPRequestHandler):
         elif self.path == "/healthz":
             self._answer(200, "text/plain; charset=utf-8", "ok\n")
         elif self.path == "/metrics":
-            self._answer(200, "text/plain; version=0.0.4; charset=utf-8", metrics_text(report))
+            text = metrics_text(report, self.server.report.counters)
+            self._answer(200, "text/plain; version=0.0.4; charset=utf-8", text)
         else:
             self._answer(404, "text/plain; charset=utf-8", "ask for /report, /healthz or /metrics\n")
 
@@ -105,6 +123,8 @@ class ReportServer:
             port = int(os.environ.get(REPORT_PORT_ENV, REPORT_PORT))
         self._lock = threading.Lock()
         self._report = report
+        self._counters: dict[str, float] = {}
+        self._last_step = 0.0
         self._server = _Server(port)
         self._server.report = self
         self._thread = threading.Thread(
@@ -134,6 +154,21 @@ class ReportServer:
             values = {name: getattr(self._report, name) for name in Report.model_fields}
             self._report = Report.model_validate({**values, **fields})
 
+    def count(self, **amounts: float) -> None:
+        """Add to counters that only the metrics show."""
+        with self._lock:
+            for name, amount in amounts.items():
+                self._counters[name] = self._counters.get(name, 0.0) + amount
+            if amounts.get("steps"):
+                self._last_step = time.monotonic()
+
+    @property
+    def counters(self) -> dict[str, float]:
+        """What was counted, and the `last_step_age` once there was a step."""
+        with self._lock:
+            age = {"last_step_age": time.monotonic() - self._last_step} if self._last_step else {}
+            return self._counters | age
+
     def __enter__(self) -> "ReportServer":
         self._thread.start()
         return self
@@ -143,11 +178,14 @@ class ReportServer:
         self._server.server_close()
 
 
-def metrics_text(report: Report) -> str:
-    """The report's numbers in Prometheus' text format; no labels, so nothing to escape."""
+def metrics_text(report: Report, counters: Mapping[str, float] | None = None) -> str:
+    """The report's numbers and the counters in Prometheus' text format; no labels, so nothing to escape."""
+    values = {"images": float(report.images) or None, **(counters or {})}
+    metrics = [(*named, "gauge", getattr(report, field)) for field, named in _GAUGES.items()]
+    metrics += [(*named, "counter", values.get(field)) for field, named in _COUNTERS.items()]
+    metrics.append((*_AGE, "gauge", values.get("last_step_age")))
     lines: list[str] = []
-    for field, (name, text) in _GAUGES.items():
-        value = getattr(report, field)
+    for name, text, kind, value in metrics:
         if value is not None:
-            lines += [f"# HELP {name} {text}", f"# TYPE {name} gauge", f"{name} {float(value)!r}"]
+            lines += [f"# HELP {name} {text}", f"# TYPE {name} {kind}", f"{name} {float(value)!r}"]
     return "\n".join(lines) + "\n"

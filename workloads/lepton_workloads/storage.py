@@ -73,9 +73,14 @@ def sync_tree(folder: Path) -> None:
 def write_file(path: Path, text: str) -> None:
     """Write a file whole or not at all: temporary name, fsync, rename."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    sync(temporary)
-    temporary.rename(path)
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        sync(temporary)
+        temporary.rename(path)
+    except OSError:
+        with contextlib.suppress(OSError):  # the first error is the one that counts
+            temporary.unlink(missing_ok=True)
+        raise
     sync(path.parent)
 
 

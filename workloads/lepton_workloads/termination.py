@@ -43,7 +43,11 @@ class WorkloadError(Exception):
 
 
 def at_sigterm(cleanup: Callable[[], None]) -> None:
-    """Run `cleanup` in another thread when SIGTERM comes; it must be quick and may find a moving target."""
+    """Run `cleanup` in another thread when SIGTERM comes, before the process ends.
+
+    Cleanups run in the order in which they were added. They may find a moving target, and must end well within the
+    pod's grace period.
+    """
     _cleanups.append(cleanup)
 
 
@@ -99,6 +103,11 @@ def exit_now(code: int) -> NoReturn:
     os._exit(code)
 
 
+def take_sigterm() -> None:
+    """Let Python hear of SIGTERM, also after a library has put a handler of its own there; main thread only."""
+    signal.signal(signal.SIGTERM, lambda number, frame: None)
+
+
 def _end_on_sigterm() -> None:
     """End by a thread that reads the wakeup pipe: a handler alone would wait for native code to come back.
 
@@ -108,7 +117,7 @@ def _end_on_sigterm() -> None:
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-    signal.signal(signal.SIGTERM, lambda number, frame: None)
+    take_sigterm()
 
     def wait() -> None:
         while os.read(reader, 1) != bytes([signal.SIGTERM]):

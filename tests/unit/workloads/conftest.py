@@ -3,10 +3,10 @@
 import gzip
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -17,6 +17,9 @@ from lepton_workloads.contract.outcome import Outcome, Report, parse_outcome
 from lepton_workloads.contract.tasks import PrepareTask
 from lepton_workloads.prepare.run import Preparation, main
 from lepton_workloads.report import ReportServer
+
+if TYPE_CHECKING:
+    from .training import Gang
 
 
 def png(seed: int, size: int = 12) -> bytes:
@@ -115,6 +118,27 @@ def pod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pod:
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("JOB_COMPLETION_INDEX", raising=False)
     return Pod(tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def key(pod: Pod) -> str:
+    """A prepared dataset of 1,797 easy pictures, mounted as in a training pod."""
+    pod.use_digits()
+    picture = {"height": 12, "width": 12, "channels": 1}
+    result = pod.prepare(builtin="digits", sourcePath=None, picture=picture).prepare
+    assert result is not None
+    (pod.root / "lepton/dataset").symlink_to(pod.datasets / result.key)
+    return result.key
+
+
+@pytest.fixture
+def gang(pod: Pod) -> Iterator["Gang"]:
+    """Starts workers of one task; what still runs at the end is killed."""
+    from .training import Gang
+
+    gang = Gang(pod)
+    yield gang
+    gang.end()
 
 
 @pytest.fixture

@@ -108,7 +108,7 @@ def test_evaluation_counts_what_is_taken_for_what(keras: Any) -> None:
 
 
 def test_dropout_masks_differ_by_worker_layer_and_step(keras: Any) -> None:
-    from lepton_workloads.train.loop import DropoutSeed, SeededDropout
+    from lepton_workloads.train.dropout import DropoutSeed, SeededDropout
 
     def mask(worker: int, position: int, step: int) -> bytes:
         layer = SeededDropout(0.5, position, DropoutSeed(seed=7, worker=worker, step=step))

@@ -2,100 +2,22 @@
 
 import hashlib
 import json
-import os
 import shutil
 import signal
-import socket
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from lepton_workloads.contract.artifact import CHECKSUMS_FILE, Lineage, Signature
-from lepton_workloads.contract.outcome import Failure, Outcome, Report, TrainResult, parse_outcome
+from lepton_workloads.contract.outcome import Failure, Outcome, Report, TrainResult
 from lepton_workloads.contract.tasks import TrainTask
 from lepton_workloads.report import ReportServer
 from lepton_workloads.termination import WorkloadError
 from lepton_workloads.train import artifact, gate, run
 
 from .conftest import Pod
-
-SMALL = {"convolutions": [6], "dense": [16]}
-
-
-@pytest.fixture
-def key(pod: Pod) -> str:
-    """A prepared dataset of 1,797 easy pictures, mounted as in a training pod."""
-    pod.use_digits()
-    picture = {"height": 12, "width": 12, "channels": 1}
-    result = pod.prepare(builtin="digits", sourcePath=None, picture=picture).prepare
-    assert result is not None
-    (pod.root / "lepton/dataset").symlink_to(pod.datasets / result.key)
-    return result.key
-
-
-def task_of(key: str, **fields: Any) -> TrainTask:
-    values = {
-        "job": "ns/j",
-        "jobUid": "job-1",
-        "attempt": 1,
-        "workers": 1,
-        "peers": ["localhost"],
-        "datasetName": "d",
-        "datasetKey": key,
-        "network": SMALL,
-        "training": {"epochs": 2, "batchSize": 64, "learningRate": 0.01},
-        "image": "trainer:1",
-        "startupDeadlineSeconds": 120,
-    }
-    return TrainTask.model_validate({**values, **fields})
-
-
-def start(pod: Pod, task: TrainTask, index: int = 0, port: int = 0) -> "subprocess.Popen[str]":
-    """A worker as a process; its outcome goes to `termination-<index>`."""
-    workloads = Path(sys.modules["lepton_workloads"].__path__[0]).parent
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(workloads),
-        "LEPTON_TASK": task.to_json(),
-        "JOB_COMPLETION_INDEX": str(index),
-        "LEPTON_TERMINATION_FILE": str(pod.root / f"termination-{index}"),
-        "LEPTON_REPORT_PORT": str(port),
-        "LEPTON_THREADS": "1",
-        "LEPTON_POD_UID": f"pod-{index}",
-    }
-    return subprocess.Popen(
-        [sys.executable, "-m", "lepton_workloads.train"],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-
-
-def outcome_of(pod: Pod, index: int = 0) -> Outcome:
-    outcome = parse_outcome((pod.root / f"termination-{index}").read_text())
-    assert outcome is not None
-    return outcome
-
-
-def train(pod: Pod, task: TrainTask) -> tuple[int, Outcome, list[dict[str, Any]]]:
-    """Exit code, outcome and log lines of one worker."""
-    process = start(pod, task)
-    output, _ = process.communicate(timeout=600)
-    return process.returncode, outcome_of(pod), [json.loads(line) for line in output.splitlines()]
-
-
-def trained(pod: Pod, task: TrainTask) -> TrainResult:
-    code, outcome, _ = train(pod, task)
-    assert code == 0, outcome
-    assert outcome.train is not None
-    return outcome.train
+from .training import SMALL, Gang, free_ports, outcome_of, task_of, train, trained
 
 
 def test_a_training_leaves_one_whole_version_and_its_report_can_be_lost(pod: Pod, key: str) -> None:
@@ -173,40 +95,7 @@ def check_litert(pod: Pod, folder: Path, result: TrainResult) -> None:
     assert float((found == labels).mean()) == pytest.approx(result.test_accuracy)
 
 
-def free_ports() -> list[int]:
-    """Report ports of two workers, each with the next port free for TensorFlow."""
-    ports: list[int] = []
-    with ExitStack() as stack:
-        while len(ports) < 2:
-            first, second = (stack.enter_context(socket.socket()) for _ in range(2))
-            first.bind(("127.0.0.1", 0))
-            try:
-                second.bind(("127.0.0.1", first.getsockname()[1] + 1))
-            except OSError:
-                continue
-            ports.append(first.getsockname()[1])
-    return ports
-
-
-@pytest.fixture
-def gang(pod: Pod) -> Iterator[Any]:
-    """Starts two workers of one task; what still runs at the end is killed."""
-    processes: list[subprocess.Popen[str]] = []
-
-    def begin(key: str, **fields: Any) -> list["subprocess.Popen[str]"]:
-        ports = free_ports()
-        peers = [f"127.0.0.1:{port}" for port in ports]
-        task = task_of(key, workers=2, peers=peers, **fields)
-        processes.extend(start(pod, task, index, port) for index, port in enumerate(ports))
-        return processes
-
-    yield begin
-    for process in processes:
-        process.kill()
-        process.communicate()
-
-
-def test_two_workers_end_with_equal_weights_and_the_losses_of_one(pod: Pod, key: str, gang: Any) -> None:
+def test_two_workers_end_with_equal_weights_and_the_losses_of_one(pod: Pod, key: str, gang: Gang) -> None:
     network = {**SMALL, "dropout": 0.0}
     alone = trained(pod, task_of(key, network=network))
     shutil.rmtree(pod.checkpoints)
@@ -223,7 +112,7 @@ def test_two_workers_end_with_equal_weights_and_the_losses_of_one(pod: Pod, key:
     assert weights == {together.weights_digest}
 
 
-def test_a_worker_whose_peer_is_killed_ends_and_says_so(pod: Pod, key: str, gang: Any) -> None:
+def test_a_worker_whose_peer_is_killed_ends_and_says_so(pod: Pod, key: str, gang: Gang) -> None:
     chief, other = gang(key, training={"epochs": 10_000, "batchSize": 64})
     for line in chief.stdout:
         if "Finished epoch" in line:
@@ -231,10 +120,8 @@ def test_a_worker_whose_peer_is_killed_ends_and_says_so(pod: Pod, key: str, gang
     other.send_signal(signal.SIGKILL)
     chief.communicate(timeout=120)
     assert chief.returncode != 0
-    text = (pod.root / "termination-0").read_text() if (pod.root / "termination-0").exists() else ""
-    outcome = parse_outcome(text)
-    if outcome is not None:  # TensorFlow may abort the process before Python hears of it
-        assert (outcome.reason, outcome.terminal) == (Failure.PEERS_NOT_READY, False)
+    outcome = outcome_of(pod, 0)
+    assert (outcome.reason, outcome.terminal) == (Failure.PEERS_NOT_READY, False)
     assert list(pod.models.iterdir()) == []
 
 

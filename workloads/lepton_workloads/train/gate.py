@@ -7,21 +7,24 @@ port is TensorFlow's (for several workers on one host).
 
 import http.client
 import json
-import threading
+import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
-from lepton_workloads.contract.outcome import EXIT_RETRY, Failure, Report, parse_report
+from lepton_workloads.contract.outcome import Failure, Report, parse_report
 from lepton_workloads.contract.tasks import GANG_PORT, REPORT_PORT, TrainTask
 from lepton_workloads.logs import Log
-from lepton_workloads.termination import WorkloadError, exit_now, failed_outcome, write_outcome
+from lepton_workloads.termination import WorkloadError
 
 POLL_SECONDS = 0.5
 TIMEOUT_SECONDS = 2.0
 MAX_REPORT_BYTES = 64 * 1024
 LOST_SECONDS = 60.0
-"""A peer that imports TensorFlow on a crowded node may not answer for many seconds."""
+"""A chief that exports a network on a crowded node may not answer for many seconds."""
+MAX_REFUSALS = 3
+AT_THE_GATE = ("Starting", "Loading", "Waiting")
+"""Phases of a peer that waits too. Another one is a pod of this attempt that ends: a suspended Job goes on under the
+same names before its old pods are gone."""
 
 log = Log(__name__)
 
@@ -62,16 +65,35 @@ def is_there(peer: str, task: TrainTask) -> bool:
     return report is not None and (report.owner_uid, report.attempt) == (task.job_uid, task.attempt)
 
 
-def wait_for_gang(task: TrainTask, index: int) -> None:
-    """Return when every other worker has answered once.
+def waits(peer: str, task: TrainTask) -> Report | None:
+    """The report of a peer of this job and attempt that is at the gate too, else None."""
+    report = fetch_report(peer)
+    if report is None or (report.owner_uid, report.attempt) != (task.job_uid, task.attempt):
+        return None
+    return report if report.phase in AT_THE_GATE else None
+
+
+def wait_for_gang(task: TrainTask, index: int) -> str:
+    """Return when every other worker has answered once; the chief, when it has chosen a checkpoint, too.
+
+    Returns:
+        The chief's choice as its report says, empty for the chief itself and for none.
 
     Raises:
         WorkloadError: PeersNotReady after `startup_deadline_seconds`, naming the missing workers.
     """
     end = time.monotonic() + task.startup_deadline_seconds
     missing = [worker for worker in range(task.workers) if worker != index]
+    resume = ""
     while missing:
-        missing = [worker for worker in missing if not is_there(task.peers[worker], task)]
+        still = []
+        for worker in missing:
+            report = waits(task.peers[worker], task)
+            if report is None or (worker == 0 and report.resume is None):
+                still.append(worker)
+            elif worker == 0:
+                resume = report.resume or ""
+        missing = still
         if not missing:
             break
         if time.monotonic() >= end:
@@ -84,36 +106,18 @@ def wait_for_gang(task: TrainTask, index: int) -> None:
             )
         time.sleep(POLL_SECONDS)
     log.info("Passed the start gate", workers=task.workers, index=index)
+    return resume
 
 
-@contextmanager
-def guarded_start(task: TrainTask, index: int, end: Callable[[int], None] = exit_now) -> Iterator[None]:
-    """End the process when a peer is lost while TensorFlow's own start waits for it, for up to an hour.
-
-    After the start, TensorFlow itself notices lost peers within 20 s.
-    """
-    done = threading.Event()
-
-    def watch() -> None:
-        seen = dict.fromkeys((worker for worker in range(task.workers) if worker != index), time.monotonic())
-        while not done.wait(TIMEOUT_SECONDS):
-            for worker in seen:
-                if is_there(task.peers[worker], task):
-                    seen[worker] = time.monotonic()
-                elif time.monotonic() - seen[worker] > LOST_SECONDS and not done.is_set():
-                    text = f"worker {worker} ({task.peers[worker]}) was lost while the gang started"
-                    error = WorkloadError(Failure.PEERS_NOT_READY, text, terminal=False)
-                    log.error("Failed", reason=error.reason, detail=text)
-                    write_outcome(failed_outcome(error))
-                    end(EXIT_RETRY)
-                    return
-
-    if task.workers > 1:
-        threading.Thread(target=watch, name="start-guard", daemon=True).start()
+def is_gone(peer: str) -> bool:
+    """Nobody listens at the peer's report port, or it has no address any more; silence is something else."""
     try:
-        yield
-    finally:
-        done.set()
+        with socket.create_connection(report_address(peer), TIMEOUT_SECONDS):
+            return False
+    except TimeoutError:
+        return False
+    except OSError:
+        return True
 
 
 def wait_for_chief(task: TrainTask) -> None:
@@ -121,10 +125,13 @@ def wait_for_chief(task: TrainTask) -> None:
 
     The chief alone decides how the attempt ends; a worker that has done its part is not a failure.
     """
-    misses = 0
-    while misses < 3:
+    refusals = 0
+    answered = time.monotonic()
+    while refusals < MAX_REFUSALS and time.monotonic() - answered < LOST_SECONDS:
         report = fetch_report(task.peers[0])
         if report is not None and report.phase == "Done":
             return
-        misses = misses + 1 if report is None else 0
+        if report is not None:
+            answered = time.monotonic()
+        refusals = refusals + 1 if report is None and is_gone(task.peers[0]) else 0
         time.sleep(POLL_SECONDS)

@@ -1,9 +1,8 @@
 """The training loop: one code path for one worker and for many.
 
 A custom loop, since `model.fit` under MultiWorkerMirroredStrategy is broken with Keras 3 (keras issue
-20585). Each step feeds the worker's own slice of the global batch; gradients are summed over the workers by
-the optimizer, so the loss is divided by the pictures of the whole global batch. Loss and hits are summed over
-the workers in every step: all of them see the same numbers, and come to the same end in the same step.
+20585). Each step feeds the worker's own slice of the global batch (`step`). All randomness is a function of the seed,
+the epoch and the step or picture, so the loop can go on from any step (`checkpoint`).
 """
 
 import math
@@ -12,8 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import keras
-import tensorflow as tf
+import numpy as np
 
 from lepton_workloads.contract.data import SplitName
 from lepton_workloads.contract.outcome import Epoch, Failure
@@ -21,222 +19,225 @@ from lepton_workloads.contract.tasks import TrainTask
 from lepton_workloads.logs import Log
 from lepton_workloads.report import ReportServer
 from lepton_workloads.termination import WorkloadError
+from lepton_workloads.train.agreement import check_agreement
+from lepton_workloads.train.checkpoint import Checkpoints, Note
 from lepton_workloads.train.data import Batch, Dataset, SplitData, epoch_order
-from lepton_workloads.train.network import build_network
-
-REPORT_SECONDS = 0.5
-OPTIMIZERS = {
-    "adam": keras.optimizers.Adam,
-    "adamw": keras.optimizers.AdamW,
-    "nadam": keras.optimizers.Nadam,
-    "rmsprop": keras.optimizers.RMSprop,
-    "sgd": keras.optimizers.SGD,
-}
+from lepton_workloads.train.network import weights_digest
+from lepton_workloads.train.progress import Progress, Running
+from lepton_workloads.train.state import restore_state, state_of
+from lepton_workloads.train.step import Steps
+from lepton_workloads.train.stop import Stop
+from lepton_workloads.train.watch import GangWatch
 
 log = Log(__name__)
 
 
 @dataclass
 class Trained:
-    """What the loop leaves: the model with its last weights, and the figures of all epochs."""
+    """What the loop leaves: the model with its weights, and the figures of all epochs."""
 
     model: Any
     history: list[Epoch] = field(default_factory=list)
     seconds: float = 0.0
+    """Wall time of this pod's training."""
+    best_epoch: int | None = None
+    stopped_early: bool = False
+    resumed_from: str | None = None
 
 
-@dataclass
-class DropoutSeed:
-    """Where the dropout layers find the running step while the step function is traced."""
+@dataclass(frozen=True)
+class Helpers:
+    """What the loop works with beside its data."""
 
-    seed: int
-    worker: int
-    step: Any = 0
-
-
-@keras.saving.register_keras_serializable("lepton")
-class SeededDropout(keras.layers.Layer):  # type: ignore[misc]
-    """Dropout whose mask is a function of (seed, worker, layer, step) and keeps no state.
-
-    Keras' own keeps its random state in a variable that mirrored workers would share, and that no
-    checkpoint restores.
-    """
-
-    def __init__(self, rate: float, position: int, source: DropoutSeed) -> None:
-        super().__init__(name=f"dropout_{position}")
-        self.rate = rate
-        self.position = position
-        self.source = source
-
-    def call(self, inputs: Any, training: bool = False) -> Any:
-        """Inputs scaled by 1 / (1 - rate) where they are kept, while training."""
-        if not training:
-            return inputs
-        seed = tf.constant([self.source.seed, self.source.worker * 64 + self.position], tf.int32)
-        seed = tf.random.experimental.stateless_fold_in(seed, self.source.step)
-        keep = tf.random.stateless_uniform(tf.shape(inputs), seed, dtype=tf.float32) >= self.rate
-        return tf.where(keep, inputs / (1 - self.rate), tf.zeros_like(inputs))
+    server: ReportServer
+    checkpoints: Checkpoints
+    watch: GangWatch
+    stop: Stop
 
 
 class Loop:
     """Trains one network on one dataset as worker `index` of the gang."""
 
     def __init__(
-        self, task: TrainTask, index: int, dataset: Dataset, strategy: Any, report: ReportServer
+        self, task: TrainTask, index: int, dataset: Dataset, strategy: Any, helpers: Helpers
     ) -> None:
         self.task = task
         self.index = index
         self.dataset = dataset
-        self.strategy = strategy
-        self.report = report
-        self.manifest = dataset.manifest
+        self.helpers = helpers
         self.train = dataset.splits[SplitName.TRAIN]
         self.batch_size = self._batch_size()
-        self.steps = math.ceil(len(self.train) / self.batch_size)
-        self.dropout = DropoutSeed(task.training.seed, index)
-        with strategy.scope():
-            self.model = build_network(
-                task.network,
-                self.manifest.picture,
-                len(self.manifest.labels),
-                lambda rate, position: SeededDropout(rate, position, self.dropout),
-            )
-            self.optimizer = OPTIMIZERS[task.training.optimizer](learning_rate=task.training.learning_rate)
-            self.optimizer.build(self.model.trainable_variables)
-        self._train_step = tf.function(self._distributed_train_step)
-        self._test_step = tf.function(self._distributed_test_step)
+        self.steps_per_epoch = math.ceil(len(self.train) / self.batch_size)
+        self.steps = Steps(task, index, dataset.manifest, strategy)
+        self.trained = Trained(self.steps.model)
+        self.epochs = 0
+        """Finished ones."""
+        self.step = 0
+        """Steps done of the next epoch."""
+        self.running = Running()
+        self.finished = False
 
-    def run(self) -> Trained:
-        """Train all epochs.
+    def resume(self, name: str) -> None:
+        """Go on from a checkpoint.
 
         Raises:
-            WorkloadError: Diverged.
+            WorkloadError: StorageFailed; InternalError when it does not fit the network.
         """
-        trained = Trained(self.model)
-        epochs = self.task.training.epochs
-        self.report.update(phase="Training", epochs=epochs, total=self.steps)
-        start = time.monotonic()
-        for epoch in range(1, epochs + 1):
-            figures = self._epoch(epoch)
-            trained.history.append(figures)
-            trained.seconds = time.monotonic() - start
-            left = (epochs - epoch) * trained.seconds / epoch
-            self.report.update(
-                epoch=epoch,
-                loss=figures.loss,
-                accuracy=figures.accuracy,
-                images_per_second=figures.images_per_second,
-                eta_seconds=left,
-                history=trained.history,
-            )
-            log.info("Finished epoch", job=self.task.job, **figures.to_json_dict())
-        return trained
+        checkpoint = self.helpers.checkpoints.load(name)
+        note = checkpoint.note
+        try:
+            restore_state(checkpoint.arrays, self.steps.model, self.steps.optimizer)
+        except WorkloadError:
+            if self.index == 0:
+                self.helpers.checkpoints.discard(name)
+            raise
+        self.epochs, self.step, self.finished = note.epoch, note.step, note.finished
+        self.running = Running(**note.sums.model_dump())
+        self.trained.history = list(note.history)
+        self.trained.best_epoch, self.trained.stopped_early = note.best_epoch, note.stopped_early
+        self.trained.resumed_from = name
+        weights = weights_digest(self.steps.model)
+        log.info(
+            "Resumed", checkpoint=name, index=self.index, epoch=note.epoch, step=note.step, weights=weights
+        )
 
-    def _epoch(self, epoch: int) -> Epoch:
-        order = epoch_order(len(self.train), self.task.training.seed, epoch - 1)
-        start = time.monotonic()
-        next_report = start + REPORT_SECONDS
-        loss = hits = 0.0
-        seen = 0
-        batches = self._batches(self.train, order)
-        for step, batch in enumerate(batches, start=1):
-            number = (epoch - 1) * self.steps + step
-            count = tf.constant(batch.pictures, tf.float32)  # a Python number would be traced anew
-            sums = self._train_step(
-                batch.images, batch.labels, batch.weights, count, tf.constant(number, tf.int32)
-            )
-            step_loss, step_hits = (float(value) for value in sums.numpy())
-            if not math.isfinite(step_loss):
-                raise self._diverged(epoch, step)
-            loss, hits, seen = loss + step_loss, hits + step_hits, seen + batch.pictures
-            now = time.monotonic()
-            if now >= next_report:
-                next_report = now + REPORT_SECONDS
-                self._report_step(epoch, step, loss / seen, hits / seen, seen / (now - start))
-        seconds = time.monotonic() - start
+    def run(self) -> Trained:
+        """Train all epochs that are left.
+
+        Raises:
+            WorkloadError: Diverged; StorageFailed; InternalError when the workers' weights differ.
+        """
+        training = self.task.training
+        size = (training.epochs, self.steps_per_epoch, len(self.train))
+        progress = Progress(self.helpers.server, *size, lambda: self.steps.learning_rate)
+        progress.finished_epoch(self.trained.history)
+        with self.helpers.stop.training():
+            while not self.finished:
+                self._train_epoch(progress)
+                self._finish_epoch(progress)
+        self.trained.seconds = progress.seconds
+        return self.trained
+
+    def _train_epoch(self, progress: Progress) -> None:
+        """All steps that are left of the next epoch."""
+        epoch = self.epochs + 1
+        order = epoch_order(len(self.train), self.task.training.seed, self.epochs)
+        asked = time.monotonic()
+        start = asked - self.running.seconds
+        for batch in self._batches(self.train, order, self.step):
+            progress.waited(time.monotonic() - asked)
+            self.step += 1
+            loss, hits = self.steps.train(batch, self.epochs * self.steps_per_epoch + self.step)
+            if not math.isfinite(loss):
+                raise self._diverged("the loss is", epoch, self.step)
+            self.running.loss += loss
+            self.running.hits += hits
+            self.running.pictures += batch.pictures
+            self.running.seconds = time.monotonic() - start
+            self.helpers.watch.beat()
+            progress.stepped(batch.pictures, self.step, self.epochs, self.running)
+            self._between_steps()
+            asked = time.monotonic()
+
+    def _between_steps(self) -> None:
+        """Here the state is whole."""
+        every = self.task.checkpoint.every_steps
+        last = self.step == self.steps_per_epoch and self._is_due(self.epochs + 1)
+        if self.index == 0 and (self.helpers.stop.asked or (every and self.step % every == 0 and not last)):
+            self._write_checkpoint(weights_digest(self.steps.model))
+        self._stop_if_asked()
+
+    def _stop_if_asked(self) -> None:
+        """Only the chief stops by itself: the others go on until it has gone, so that it reaches its next step."""
+        if self.index == 0 and self.helpers.stop.asked:
+            self.helpers.stop.answer()
+
+    def _finish_epoch(self, progress: Progress) -> None:
+        weights = self._check_weights()
         validation_loss, validation_accuracy = self._validate()
-        return Epoch(
-            epoch=epoch,
-            loss=loss / seen,
-            accuracy=hits / seen,
-            validation_loss=validation_loss,
+        self.epochs += 1
+        self.finished = self.epochs >= self.task.training.epochs
+        if self.finished and validation_loss is not None and not math.isfinite(validation_loss):
+            raise self._diverged("the validation loss is", self.epochs, self.step)
+        figures = Epoch(
+            epoch=self.epochs,
+            loss=self.running.mean_loss,
+            accuracy=self.running.accuracy,
+            # It may become finite again, but is no number for JSON.
+            validation_loss=validation_loss if math.isfinite(validation_loss or 0) else None,
             validation_accuracy=validation_accuracy,
-            seconds=seconds,
-            images_per_second=seen / seconds,
+            seconds=self.running.seconds,
+            images_per_second=self.running.rate,
+            learning_rate=self.steps.learning_rate,
         )
+        self.trained.history.append(figures)
+        self.running, self.step = Running(), 0
+        log.info(
+            "Finished epoch", job=self.task.job, index=self.index, weights=weights, **figures.to_json_dict()
+        )
+        if self.index == 0 and (self._is_due(self.epochs) or self.finished or self.helpers.stop.asked):
+            self._write_checkpoint(weights)
+        self.helpers.watch.beat()
+        progress.finished_epoch(self.trained.history)
+        self._stop_if_asked()
 
-    def _report_step(self, epoch: int, step: int, loss: float, accuracy: float, rate: float) -> None:
-        left = (self.task.training.epochs - epoch) * len(self.train) + (self.steps - step) * self.batch_size
-        self.report.update(
-            done=step,
-            loss=loss,
-            accuracy=accuracy,
-            images_per_second=rate,
-            eta_seconds=left / rate,
+    def _is_due(self, epoch: int) -> bool:
+        return epoch % self.task.checkpoint.every_epochs == 0
+
+    def _check_weights(self) -> str:
+        """Digest of the weights, which must be numbers and the same on all workers."""
+        if not all(np.isfinite(weight).all() for weight in self.steps.model.get_weights()):
+            raise self._diverged("a weight is", self.epochs + 1, self.step)
+        digest = weights_digest(self.steps.model)
+        check_agreement(self.steps.gather(digest), self.epochs + 1)
+        return digest
+
+    def _write_checkpoint(self, weights: str) -> None:
+        trained = self.trained
+        note = Note(
+            fingerprint=self.helpers.checkpoints.fingerprint,
+            epoch=self.epochs,
+            step=self.step,
+            seed=self.task.training.seed,
+            sums=self.running.to_sums(),
+            history=trained.history,
+            best_epoch=trained.best_epoch,
+            finished=self.finished,
+            stopped_early=trained.stopped_early,
+            weights_digest=weights,
         )
+        start = time.monotonic()
+        name = self.helpers.checkpoints.write(note, state_of(self.steps.model, self.steps.optimizer, None))
+        self.helpers.server.count(checkpoints=1)
+        self.helpers.watch.beat()
+        log.info("Wrote a checkpoint", checkpoint=name, seconds=round(time.monotonic() - start, 3))
 
     def _validate(self) -> tuple[float | None, float | None]:
         """Loss and accuracy over the validation split, each worker doing its slices."""
         split = self.dataset.splits[SplitName.VALIDATION]
         if not len(split):
             return None, None
-        order = epoch_order(len(split), 0, 0)
-        total = [0.0, 0.0]
-        for batch in self._batches(split, order):
-            sums = self._test_step(batch.images, batch.labels, batch.weights)
-            total = [a + float(b) for a, b in zip(total, sums.numpy(), strict=True)]
-        loss, hits = total
-        # A finite training loss with an infinite validation loss is no divergence, but no JSON number either.
-        return (loss / len(split) if math.isfinite(loss) else None), hits / len(split)
+        sums = np.zeros(2)
+        for batch in self._batches(split, np.arange(len(split))):
+            sums += self.steps.test(batch)
+            self.helpers.watch.beat()
+        loss, hits = self.steps.total(sums) / len(split)
+        return float(loss), float(hits)
 
-    def _batches(self, split: SplitData, order: Any) -> Iterator[Batch]:
-        return split.batches(order, self.batch_size, self.task.workers, self.index)
+    def _batches(self, split: SplitData, order: Any, start: int = 0) -> Iterator[Batch]:
+        rest = order[start * self.batch_size :]
+        return split.batches(rest, self.batch_size, self.task.workers, self.index)
 
     def _batch_size(self) -> int:
         """The global batch size, but no larger than the split (rounded up to the workers): padding costs."""
         workers = self.task.workers
         return min(self.task.training.batch_size, math.ceil(len(self.train) / workers) * workers)
 
-    def _distributed_train_step(self, images: Any, labels: Any, weights: Any, count: Any, number: Any) -> Any:
-        """One step on a slice of a global batch of `count` pictures; float32 (2,): loss sum, hits."""
-        args = (images, labels, weights, count, number)
-        sums = self.strategy.run(self._replica_train_step, args=args)
-        return self.strategy.reduce(tf.distribute.ReduceOp.SUM, sums, axis=None)
-
-    def _distributed_test_step(self, images: Any, labels: Any, weights: Any) -> Any:
-        sums = self.strategy.run(self._replica_test_step, args=(images, labels, weights))
-        return self.strategy.reduce(tf.distribute.ReduceOp.SUM, sums, axis=None)
-
-    def _replica_train_step(self, images: Any, labels: Any, weights: Any, count: Any, number: Any) -> Any:
-        self.dropout.step = number
-        variables = self.model.trainable_variables
-        with tf.GradientTape() as tape:
-            losses, hits = self._forward(images, labels, training=True)
-            total = tf.reduce_sum(losses * weights)
-            # As tf.nn.compute_average_loss, which wants its global batch size as an integer constant.
-            loss = total / count
-        gradients = tape.gradient(loss, variables)
-        self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
-        return tf.stack([total, tf.reduce_sum(hits * weights)])
-
-    def _replica_test_step(self, images: Any, labels: Any, weights: Any) -> Any:
-        losses, hits = self._forward(images, labels, training=False)
-        return tf.stack([tf.reduce_sum(losses * weights), tf.reduce_sum(hits * weights)])
-
-    def _forward(self, images: Any, labels: Any, *, training: bool) -> tuple[Any, Any]:
-        """Loss and hit (0 or 1) of each picture, float32 (B,)."""
-        normalization = self.manifest.normalization
-        inputs = tf.cast(images, tf.float32) * normalization.scale + normalization.offset
-        probabilities = self.model(inputs, training=training)
-        losses = keras.losses.sparse_categorical_crossentropy(labels, probabilities)
-        found = tf.argmax(probabilities, axis=-1, output_type=tf.int32)
-        return losses, tf.cast(tf.equal(found, labels), tf.float32)
-
-    def _diverged(self, epoch: int, step: int) -> WorkloadError:
+    def _diverged(self, what: str, epoch: int, step: int) -> WorkloadError:
         rate = self.task.training.learning_rate
         return WorkloadError(
             Failure.DIVERGED,
-            f"the loss is no finite number any more in epoch {epoch}, step {step} of {self.steps}: "
+            f"{what} no finite number any more in epoch {epoch}, step {step} of {self.steps_per_epoch}: "
             f"lower the learning rate (now {rate:g}) or change the network",
             terminal=True,
         )

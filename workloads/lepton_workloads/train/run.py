@@ -23,7 +23,10 @@ from lepton_workloads.report import ReportServer
 from lepton_workloads.storage import remove, remove_stale, storage_errors
 from lepton_workloads.termination import WorkloadError, at_sigterm, printable
 from lepton_workloads.train import artifact, gate
+from lepton_workloads.train.checkpoint import Checkpoints
 from lepton_workloads.train.data import Dataset, open_dataset
+from lepton_workloads.train.stop import Stop
+from lepton_workloads.train.watch import GangWatch
 
 DONE_SECONDS = 1.5
 """How long the chief's report says Done to workers that wait for it."""
@@ -53,9 +56,13 @@ def main() -> Outcome:
         server.update(phase="Loading")
         with storage_errors("read the prepared dataset"):
             dataset = open_dataset(place(DATASET_DIR), task.dataset_key)
-        server.update(phase="Waiting")
-        gate.wait_for_gang(task, index)
-        result = _train(task, index, dataset, server, started)
+        checkpoints = Checkpoints(task)
+        resume = "" if index else checkpoints.newest()
+        server.update(phase="Waiting", resume=None if index else resume)
+        waiting = time.monotonic()
+        resume = gate.wait_for_gang(task, index) or resume
+        server.count(gang_wait_seconds=time.monotonic() - waiting)
+        result = _train(task, index, dataset, server, started, checkpoints, resume)
         server.update(phase="Done")
         if task.workers > 1 and index == 0:
             time.sleep(DONE_SECONDS)
@@ -73,23 +80,33 @@ def _check_task(task: TrainTask, index: int) -> None:
 
 
 def _train(
-    task: TrainTask, index: int, dataset: Dataset, server: ReportServer, started: str
+    task: TrainTask,
+    index: int,
+    dataset: Dataset,
+    server: ReportServer,
+    started: str,
+    checkpoints: Checkpoints,
+    resume: str,
 ) -> TrainResult | None:
     """From here on TensorFlow is needed, which takes seconds to import."""
     threads = int(os.environ.get(THREADS_ENV, "1"))
-    with gate.guarded_start(task, index):
+    stop = Stop(lambda: index > 0 and gate.is_gone(task.peers[0]))
+    at_sigterm(stop.ask)
+    with GangWatch(task, index) as watch:
         if task.workers > 1:
             os.environ["TF_CONFIG"] = gate.tf_config(task.peers, index)
         from lepton_workloads.train import runtime
         from lepton_workloads.train.network import check_size, weights_digest
 
         check_size(task.network, dataset.manifest.picture)
-        strategy = runtime.start(task, threads)
-        from lepton_workloads.train.loop import Loop
+        with runtime.gang_errors(task.workers):
+            strategy = runtime.start(task, threads)
+            from lepton_workloads.train.loop import Helpers, Loop
 
-        loop = Loop(task, index, dataset, strategy, server)
-    with runtime.gang_errors(task.workers):
-        trained = loop.run()
+            loop = Loop(task, index, dataset, strategy, Helpers(server, checkpoints, watch, stop))
+            if resume:
+                loop.resume(resume)
+            trained = loop.run()
     log.info("Trained", job=task.job, index=index, weights=weights_digest(trained.model))
     if index:
         gate.wait_for_chief(task)
@@ -106,6 +123,7 @@ def _train(
             facts = _lineage_facts(task, threads, started)
             result = write_version(folder, task, dataset, trained, server, facts)
             artifact.publish(folder, result)
+            checkpoints.remove_all()
     finally:
         remove(folder)
     return result

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from lepton_workloads.contract.outcome import Failure
 from lepton_workloads.contract.tasks import TrainTask
-from lepton_workloads.termination import WorkloadError
+from lepton_workloads.termination import WorkloadError, take_sigterm
 
 _GANG_ERRORS = (
     tf.errors.UnavailableError,
@@ -34,6 +34,7 @@ def start(task: TrainTask, threads: int) -> Any:
         strategy = tf.distribute.MultiWorkerMirroredStrategy(
             communication_options=tf.distribute.experimental.CommunicationOptions(implementation=ring)
         )
+        take_sigterm()  # TensorFlow's coordination swallows it, and the pod would last until it is killed
     keras.utils.set_random_seed(task.training.seed)
     tf.config.experimental.enable_op_determinism()
     return strategy
