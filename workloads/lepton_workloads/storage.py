@@ -109,6 +109,18 @@ def remove(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+def remove_surely(folder: Path) -> None:
+    """Delete a folder into which another thread of this process still writes: out of its way first.
+
+    Its files then have no path any more, so what comes late fails, and the last words of the process are near.
+    """
+    aside = folder.with_name(f"{folder.name}-removed")
+    with contextlib.suppress(OSError):  # it was published, or is not there yet
+        folder.rename(aside)
+    remove(aside)
+    remove(folder)
+
+
 def folder_bytes(folder: Path) -> int:
     """Size of all files below `folder`, in bytes."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

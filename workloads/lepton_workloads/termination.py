@@ -25,8 +25,12 @@ TERMINATION_FILE_ENV = "LEPTON_TERMINATION_FILE"
 EXIT_SIGTERM = 128 + signal.SIGTERM
 MAX_MESSAGE_CHARACTERS = 1500
 
+STOPPING_SECONDS = 60.0
+"""More than a pod's grace period."""
+
 log = Log(__name__)
 _cleanups: list[Callable[[], None]] = []
+_stopping = threading.Event()
 
 
 class WorkloadError(Exception):
@@ -79,6 +83,10 @@ def run_main(main: Callable[[], Outcome]) -> int:
     try:
         write_outcome(main())
     except Exception as error:
+        if _stopping.is_set():
+            # What fails now fails because of SIGTERM; its thread ends the process.
+            log.info("Failed while stopping", error=str(error))
+            threading.Event().wait(STOPPING_SECONDS)
         outcome = failed_outcome(error)
         log.error("Failed", error=error, reason=outcome.reason, terminal=outcome.terminal)
         write_outcome(outcome)
@@ -122,6 +130,7 @@ def _end_on_sigterm() -> None:
     def wait() -> None:
         while os.read(reader, 1) != bytes([signal.SIGTERM]):
             pass  # another signal, which has a handler of its own
+        _stopping.set()
         log.info("Stopped by SIGTERM")
         for cleanup in _cleanups:
             try:

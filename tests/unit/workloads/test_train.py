@@ -11,13 +11,12 @@ import pytest
 
 from lepton_workloads.contract.artifact import CHECKSUMS_FILE, Lineage, Signature
 from lepton_workloads.contract.outcome import Failure, Outcome, Report, TrainResult
-from lepton_workloads.contract.tasks import TrainTask
 from lepton_workloads.report import ReportServer
 from lepton_workloads.termination import WorkloadError
-from lepton_workloads.train import artifact, gate, run
+from lepton_workloads.train import artifact, gate
 
 from .conftest import Pod
-from .training import SMALL, Gang, free_ports, outcome_of, task_of, train, trained
+from .training import SMALL, Gang, outcome_of, task_of, train, trained
 
 
 def test_a_training_leaves_one_whole_version_and_its_report_can_be_lost(pod: Pod, key: str) -> None:
@@ -133,49 +132,6 @@ def test_a_diverging_training_names_the_step_and_leaves_nothing(pod: Pod, key: s
     assert (code, outcome.reason, outcome.terminal) == (3, Failure.DIVERGED, True)
     assert "lower the learning rate (now 100)" in (outcome.message or "")
     assert list(pod.models.iterdir()) == []
-
-
-def test_a_picture_too_small_for_the_poolings_is_invalid(pod: Pod, key: str) -> None:
-    code, outcome, _ = train(pod, task_of(key, network={"convolutions": [4, 4, 4, 4]}))
-    assert (code, outcome.reason) == (3, Failure.INVALID_SPEC)
-    assert "nothing is left of them after block 4 of 4" in (outcome.message or "")
-
-
-def in_process(pod: Pod, task: TrainTask) -> WorkloadError:
-    """For failures that come before TensorFlow is needed."""
-    pod.monkeypatch.setenv("LEPTON_TASK", task.to_json())
-    with pytest.raises(WorkloadError) as caught:
-        run.main()
-    return caught.value
-
-
-def test_a_missing_or_other_dataset_is_not_ready(pod: Pod, key: str) -> None:
-    other = in_process(pod, task_of("0" * 64))
-    assert (other.reason, other.terminal) == (Failure.DATASET_NOT_READY, False)
-    (pod.root / "lepton/dataset").unlink()
-    (pod.root / "lepton/dataset").mkdir()
-    assert in_process(pod, task_of(key)).reason == Failure.DATASET_NOT_READY
-
-
-def test_a_damaged_dataset_is_invalid(pod: Pod, key: str) -> None:
-    with (pod.datasets / key / "train.images").open("r+b") as file:
-        file.write(b"\xff\xff\xff\xff")
-    error = in_process(pod, task_of(key))
-    assert (error.reason, error.terminal) == (Failure.INVALID_DATA, True)
-    assert "sha256 of train.images" in error.message
-
-
-def test_a_batch_that_the_workers_can_t_share_is_refused(pod: Pod) -> None:
-    error = in_process(pod, task_of("k", workers=3, peers=["a", "b", "c"]))
-    assert "batchSize 64 is not a multiple of the 3 workers" in error.message
-
-
-def test_missing_peers_are_named(pod: Pod, key: str) -> None:
-    [port, _] = free_ports()
-    peers = ["127.0.0.1:1", f"127.0.0.1:{port}"]
-    error = in_process(pod, task_of(key, workers=2, peers=peers, startupDeadlineSeconds=0))
-    assert (error.reason, error.terminal) == (Failure.PEERS_NOT_READY, False)
-    assert f"worker 1 (127.0.0.1:{port})" in error.message
 
 
 @pytest.mark.parametrize(

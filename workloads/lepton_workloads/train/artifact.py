@@ -11,13 +11,14 @@ from pydantic import ValidationError
 
 from lepton_workloads.contract.artifact import CHECKSUMS_FILE
 from lepton_workloads.contract.base import Record
-from lepton_workloads.contract.outcome import TrainResult
-from lepton_workloads.contract.tasks import CHECKPOINTS_DIR, MODELS_DIR, POD_UID_ENV
+from lepton_workloads.contract.outcome import FoldResult, Outcome, TrainResult
+from lepton_workloads.contract.tasks import CHECKPOINTS_DIR, MODELS_DIR, POD_UID_ENV, TrainTask
 from lepton_workloads.logs import Log
 from lepton_workloads.paths import place
 from lepton_workloads.storage import publish_folder, sha256_of, sync_tree, write_file
 
 PUBLISHING_FILE = "publishing.json"
+FOLD_FILE = "result.json"
 
 log = Log(__name__)
 
@@ -63,6 +64,48 @@ def publish(temporary: Path, result: TrainResult) -> None:
     log.info("Published", digest=result.digest, bytes=result.bytes)
 
 
+def published(task: TrainTask) -> Outcome | None:
+    """What an earlier pod of this task brought to its end, or None.
+
+    Raises:
+        OSError: the store.
+    """
+    if task.fold:
+        fold = published_fold(task)
+        return None if fold is None else Outcome(fold=fold)
+    result = published_result()
+    return None if result is None else Outcome(train=result)
+
+
+def publish_fold(task: TrainTask, result: FoldResult) -> None:
+    """Keep a fold's result for a later pod of it: a finished fold never runs again.
+
+    Raises:
+        OSError: the store.
+    """
+    path = _fold_file(task)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_file(path, result.to_json())
+    log.info("Judged a fold", **result.to_json_dict())
+
+
+def published_fold(task: TrainTask) -> FoldResult | None:
+    """The result of an earlier pod of this fold, or None."""
+    try:
+        result = FoldResult.model_validate_json(_fold_file(task).read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except ValidationError:
+        log.warning("Ignored a result that can't be read", file=FOLD_FILE)
+        return None
+    log.info("Found the result that an earlier pod left", **result.to_json_dict())
+    return result
+
+
+def _fold_file(task: TrainTask) -> Path:
+    return place(CHECKPOINTS_DIR) / task.state_folder / FOLD_FILE
+
+
 def published_result() -> TrainResult | None:
     """The result of an earlier pod of this job whose version is in the store, or None."""
     try:
@@ -76,4 +119,5 @@ def published_result() -> TrainResult | None:
     if found != note.digest or note.result.digest != note.digest:
         log.warning("Ignored a version whose checksums don't fit", digest=note.digest)
         return None
+    log.info("Found the version that an earlier pod published", digest=note.digest)
     return note.result.model_copy(update={"recovered": True})

@@ -3,12 +3,13 @@
 import os
 import platform
 import time
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lepton_workloads import __version__
-from lepton_workloads.contract.outcome import Failure, Outcome, Report, TrainResult
+from lepton_workloads.contract.outcome import Outcome, Report
 from lepton_workloads.contract.tasks import (
     DATASET_DIR,
     INDEX_ENV,
@@ -20,13 +21,17 @@ from lepton_workloads.contract.tasks import (
 from lepton_workloads.logs import Log
 from lepton_workloads.paths import place
 from lepton_workloads.report import ReportServer
-from lepton_workloads.storage import remove, remove_stale, storage_errors
-from lepton_workloads.termination import WorkloadError, at_sigterm, printable
+from lepton_workloads.storage import remove, remove_stale, remove_surely, storage_errors
+from lepton_workloads.termination import at_sigterm, printable
 from lepton_workloads.train import artifact, gate
 from lepton_workloads.train.checkpoint import Checkpoints
+from lepton_workloads.train.checks import check_gate, check_labels, check_task, check_warm_start
 from lepton_workloads.train.data import Dataset, open_dataset
 from lepton_workloads.train.stop import Stop
 from lepton_workloads.train.watch import GangWatch
+
+if TYPE_CHECKING:
+    from lepton_workloads.train.loop import Trained
 
 DONE_SECONDS = 1.5
 """How long the chief's report says Done to workers that wait for it."""
@@ -38,57 +43,68 @@ def main() -> Outcome:
     """Train as the worker of this container's index; the chief brings the result.
 
     Raises:
-        WorkloadError: DatasetNotReady, InvalidData, InvalidSpec, PeersNotReady, Diverged, ExportFailed,
-            StorageFailed.
+        WorkloadError: DatasetNotReady, InvalidData, InvalidSpec, SourceNotFound, PeersNotReady, Diverged,
+            ExportFailed, StorageFailed, InternalError (the workers' weights differ).
     """
     task = TrainTask.model_validate_json(os.environ[TASK_ENV])
     index = int(os.environ.get(INDEX_ENV, "0"))
     started = _now()
-    _check_task(task, index)
+    check_task(task, index)
     report = Report(owner_uid=task.job_uid, attempt=task.attempt, index=index, epochs=task.training.epochs)
     with ReportServer(report) as server:
         with storage_errors("read the store"):
-            recovered = artifact.published_result()
+            recovered = artifact.published(task)
         if recovered is not None:
-            log.info("Found the version that an earlier pod published", digest=recovered.digest)
             server.update(phase="Done")
-            return Outcome(train=None if index else recovered)
+            return Outcome() if index else recovered
         server.update(phase="Loading")
-        with storage_errors("read the prepared dataset"):
-            dataset = open_dataset(place(DATASET_DIR), task.dataset_key)
-        checkpoints = Checkpoints(task)
-        resume = "" if index else checkpoints.newest()
-        server.update(phase="Waiting", resume=None if index else resume)
-        waiting = time.monotonic()
-        resume = gate.wait_for_gang(task, index) or resume
-        server.count(gang_wait_seconds=time.monotonic() - waiting)
-        result = _train(task, index, dataset, server, started, checkpoints, resume)
+        dataset = _open(task)
+        worker = Worker(task, index, dataset, server, Checkpoints(task), started)
+        resume = _meet(worker)
+        outcome = _train(worker, resume)
         server.update(phase="Done")
         if task.workers > 1 and index == 0:
             time.sleep(DONE_SECONDS)
-    return Outcome(train=result)
+    return outcome
 
 
-def _check_task(task: TrainTask, index: int) -> None:
-    wrong = None
-    if len(task.peers) != task.workers or not 0 <= index < task.workers:
-        wrong = f"worker {index} of {task.workers} has {len(task.peers)} peers"
-    elif task.training.batch_size % task.workers:
-        wrong = f"batchSize {task.training.batch_size} is not a multiple of the {task.workers} workers"
-    if wrong:
-        raise WorkloadError(Failure.INVALID_SPEC, wrong, terminal=True)
+@dataclass(frozen=True)
+class Worker:
+    """One worker of the gang and what it holds before TensorFlow is there."""
+
+    task: TrainTask
+    index: int
+    dataset: Dataset
+    server: ReportServer
+    checkpoints: Checkpoints
+    started: str
 
 
-def _train(
-    task: TrainTask,
-    index: int,
-    dataset: Dataset,
-    server: ReportServer,
-    started: str,
-    checkpoints: Checkpoints,
-    resume: str,
-) -> TrainResult | None:
+def _open(task: TrainTask) -> Dataset:
+    """The task's data, and what can be said against the task before anything is trained."""
+    folder = place(DATASET_DIR)
+    with storage_errors("read the prepared dataset"):
+        dataset = open_dataset(folder, task.dataset_key)
+        check_labels(dataset, folder)
+    check_gate(task, dataset.manifest.labels)
+    check_warm_start(task)
+    return dataset
+
+
+def _meet(worker: Worker) -> str:
+    """Wait for the gang; the checkpoint that all go on from, empty for none: the chief's choice."""
+    task, index, server = worker.task, worker.index, worker.server
+    chosen = "" if index else worker.checkpoints.newest()
+    server.update(phase="Waiting", resume=None if index else chosen)
+    waiting = time.monotonic()
+    told = gate.wait_for_gang(task, index)
+    server.count(gang_wait_seconds=time.monotonic() - waiting)
+    return told if index else chosen
+
+
+def _train(worker: Worker, resume: str) -> Outcome:
     """From here on TensorFlow is needed, which takes seconds to import."""
+    task, index = worker.task, worker.index
     threads = int(os.environ.get(THREADS_ENV, "1"))
     stop = Stop(lambda: index > 0 and gate.is_gone(task.peers[0]))
     at_sigterm(stop.ask)
@@ -98,38 +114,44 @@ def _train(
         from lepton_workloads.train import runtime
         from lepton_workloads.train.network import check_size, weights_digest
 
-        check_size(task.network, dataset.manifest.picture)
+        check_size(task.network, worker.dataset.manifest.picture)
         with runtime.gang_errors(task.workers):
             strategy = runtime.start(task, threads)
             from lepton_workloads.train.loop import Helpers, Loop
 
-            loop = Loop(task, index, dataset, strategy, Helpers(server, checkpoints, watch, stop))
+            helpers = Helpers(worker.server, worker.checkpoints, watch, stop)
+            loop = Loop(task, index, worker.dataset, strategy, helpers)
             if resume:
                 loop.resume(resume)
             trained = loop.run()
     log.info("Trained", job=task.job, index=index, weights=weights_digest(trained.model))
     if index:
         gate.wait_for_chief(task)
-        return None
+        return Outcome()
+    return _finish(worker, trained, _lineage_facts(worker, trained, threads))
+
+
+def _finish(worker: Worker, trained: "Trained", facts: dict[str, Any]) -> Outcome:
+    """Judge, and make the result last; then no checkpoint is needed any more."""
     from lepton_workloads.train.version import write_version
 
     folder = artifact.temporary_folder()
-    at_sigterm(lambda: remove(folder))
+    at_sigterm(lambda: remove_surely(folder))
     try:
         with storage_errors("write the model version"):
             remove_stale(folder.parent)
             remove(folder)
             folder.mkdir()
-            facts = _lineage_facts(task, threads, started)
-            result = write_version(folder, task, dataset, trained, server, facts)
+            result = write_version(folder, worker.task, worker.dataset, trained, worker.server, facts)
             artifact.publish(folder, result)
-            checkpoints.remove_all()
+            worker.checkpoints.remove_all()
     finally:
         remove(folder)
-    return result
+    return Outcome(train=result)
 
 
-def _lineage_facts(task: TrainTask, threads: int, started: str) -> dict[str, Any]:
+def _lineage_facts(worker: Worker, trained: "Trained", threads: int) -> dict[str, Any]:
+    task = worker.task
     return {
         "job": task.job,
         "job_uid": task.job_uid,
@@ -145,7 +167,9 @@ def _lineage_facts(task: TrainTask, threads: int, started: str) -> dict[str, Any
         "python": platform.python_version(),
         "network": task.network.to_json_dict(),
         "training": task.training.to_json_dict(),
-        "started": started,
+        "warm_start": task.warm_start.digest if task.warm_start else None,
+        "resumed_from": trained.resumed_from,
+        "started": worker.started,
         "finished": _now(),
     }
 
