@@ -3,20 +3,17 @@
 import hashlib
 import json
 import shutil
-import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from lepton_workloads.contract.artifact import CHECKSUMS_FILE, Lineage, Signature
-from lepton_workloads.contract.outcome import Failure, Outcome, Report, TrainResult
-from lepton_workloads.report import ReportServer
-from lepton_workloads.termination import WorkloadError
-from lepton_workloads.train import artifact, gate
+from lepton_workloads.contract.outcome import Failure, TrainResult
+from lepton_workloads.train import artifact
 
 from .conftest import Pod
-from .training import SMALL, Gang, outcome_of, task_of, train, trained
+from .training import task_of, train, trained
 
 
 def test_a_training_leaves_one_whole_version_and_its_report_can_be_lost(pod: Pod, key: str) -> None:
@@ -94,36 +91,6 @@ def check_litert(pod: Pod, folder: Path, result: TrainResult) -> None:
     assert float((found == labels).mean()) == pytest.approx(result.test_accuracy)
 
 
-def test_two_workers_end_with_equal_weights_and_the_losses_of_one(pod: Pod, key: str, gang: Gang) -> None:
-    network = {**SMALL, "dropout": 0.0}
-    alone = trained(pod, task_of(key, network=network))
-    shutil.rmtree(pod.checkpoints)
-    pod.checkpoints.mkdir()
-    outputs = [process.communicate(timeout=600)[0] for process in gang(key, network=network)]
-    assert outcome_of(pod, 1) == Outcome()
-    together = outcome_of(pod, 0).train
-    assert together is not None
-    assert together.train_loss == pytest.approx(alone.train_loss, rel=1e-4)
-    weights = set()
-    for output in outputs:
-        lines = [json.loads(line) for line in output.splitlines()]
-        weights |= {line["weights"] for line in lines if line["message"] == "Trained"}
-    assert weights == {together.weights_digest}
-
-
-def test_a_worker_whose_peer_is_killed_ends_and_says_so(pod: Pod, key: str, gang: Gang) -> None:
-    chief, other = gang(key, training={"epochs": 10_000, "batchSize": 64})
-    for line in chief.stdout:
-        if "Finished epoch" in line:
-            break
-    other.send_signal(signal.SIGKILL)
-    chief.communicate(timeout=120)
-    assert chief.returncode != 0
-    outcome = outcome_of(pod, 0)
-    assert (outcome.reason, outcome.terminal) == (Failure.PEERS_NOT_READY, False)
-    assert list(pod.models.iterdir()) == []
-
-
 def test_a_diverging_training_names_the_step_and_leaves_nothing(pod: Pod, key: str) -> None:
     training = {"epochs": 3, "batchSize": 64, "optimizer": "sgd", "learningRate": 100.0}
     # A silent unit stays silent: with many units and no bound (elu) the loss overflows.
@@ -132,32 +99,3 @@ def test_a_diverging_training_names_the_step_and_leaves_nothing(pod: Pod, key: s
     assert (code, outcome.reason, outcome.terminal) == (3, Failure.DIVERGED, True)
     assert "lower the learning rate (now 100)" in (outcome.message or "")
     assert list(pod.models.iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    ("uid", "attempt", "passes"), [("job-1", 1, True), ("job-1", 2, False), ("x", 1, False)]
-)
-def test_the_gate_opens_for_this_job_and_attempt_only(uid: str, attempt: int, passes: bool) -> None:
-    with ReportServer(Report(owner_uid=uid, attempt=attempt), port=0) as server:
-        peers = ["127.0.0.1:1", f"127.0.0.1:{server.port}"]
-        task = task_of("k", workers=2, peers=peers, startupDeadlineSeconds=0)
-        if passes:
-            gate.wait_for_gang(task, 0)
-        else:
-            with pytest.raises(WorkloadError, match="1 of 2 workers did not answer"):
-                gate.wait_for_gang(task, 0)
-
-
-def test_tf_config_names_all_workers() -> None:
-    config = json.loads(gate.tf_config(["j-0.j", "j-1.j"], 1))
-    assert config["cluster"] == {"worker": ["j-0.j:2222", "j-1.j:2222"]}
-    assert config["task"] == {"type": "worker", "index": 1}
-    local = json.loads(gate.tf_config(["127.0.0.1:7000"], 0))
-    assert local["cluster"] == {"worker": ["127.0.0.1:7001"]}
-
-
-def test_a_worker_stays_until_the_chief_is_done_or_gone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gate, "POLL_SECONDS", 0.0)
-    with ReportServer(Report(owner_uid="u", phase="Done"), port=0) as server:
-        gate.wait_for_chief(task_of("k", peers=[f"127.0.0.1:{server.port}"]))
-    gate.wait_for_chief(task_of("k", peers=["127.0.0.1:1"]))
