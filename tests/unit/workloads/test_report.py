@@ -80,3 +80,24 @@ def test_silent_clients_don_t_take_memory_and_answers_come_back(server: ReportSe
 def test_a_taken_port_is_an_error(server: ReportServer) -> None:
     with pytest.raises(OSError, match="in use"):
         ReportServer(Report(owner_uid="u"), port=server.port)
+
+
+def test_counters_age_and_rate_are_metrics_of_their_kind(server: ReportServer) -> None:
+    assert "last_step_age" not in get(server, "/metrics")[1]
+    server.update(images=128, learning_rate=0.001, epoch=2)
+    server.count(steps=2, checkpoints=1, feed_wait_seconds=0.25)
+    server.count(steps=3, gang_wait_seconds=1.5)
+    text = get(server, "/metrics")[1]
+    for name, kind, value in [
+        ("images_total", "counter", "128.0"),
+        ("steps_total", "counter", "5.0"),
+        ("checkpoints_total", "counter", "1.0"),
+        ("feed_wait_seconds_total", "counter", "0.25"),
+        ("gang_wait_seconds_total", "counter", "1.5"),
+        ("learning_rate", "gauge", "0.001"),
+        ("epoch", "gauge", "2.0"),
+    ]:
+        assert f"# TYPE lepton_workload_{name} {kind}\nlepton_workload_{name} {value}\n" in text
+        assert f"# HELP lepton_workload_{name} " in text
+    [age] = [line for line in text.splitlines() if line.startswith("lepton_workload_last_step_age_seconds ")]
+    assert 0 <= float(age.split()[1]) < 3600

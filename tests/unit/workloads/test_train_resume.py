@@ -1,5 +1,6 @@
 """A training that was ended goes on from its last checkpoint and ends as if nothing had happened."""
 
+import json
 import shutil
 import signal
 from typing import Any
@@ -92,3 +93,24 @@ def test_a_finished_training_leaves_no_checkpoints(pod: Pod, key: str, gang: Gan
     _, resumed = finished(pod, gang(key, 1, **RANDOM))
     assert resumed == []
     assert [path.name for path in pod.checkpoints.iterdir()] == ["publishing.json"]
+
+
+def test_a_pod_stopped_while_it_writes_the_version_leaves_nothing_of_it_and_the_next_trains_no_more(
+    pod: Pod, key: str, gang: Gang
+) -> None:
+    [process] = gang(key, 1)
+    trained = was_told(process, "Trained")
+    was_told(process, "Assets written")  # by TensorFlow, into the version's temporary folder
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert list(pod.models.iterdir()) == []
+    [process] = gang(key, 1, attempt=2, uid="later")
+    lines = finish(process)
+    assert process.returncode == 0
+    assert "Finished epoch" not in {line["message"] for line in lines}
+    result = outcome_of(pod).train
+    assert result is not None
+    assert (result.weights_digest, result.epochs) == (trained["weights"], 2)
+    lineage = json.loads((pod.models / result.digest / "lineage.json").read_text())
+    assert lineage["resumedFrom"] == "a1/e000002-s000000000-pod-0"

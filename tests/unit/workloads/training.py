@@ -90,7 +90,7 @@ def trained(pod: Pod, task: TrainTask) -> TrainResult:
 
 
 def was_told(process: Process, message: str, **fields: Any) -> dict[str, Any]:
-    """Read log lines up to one with that message and those fields.
+    """Read log lines up to one whose message begins so and that has those fields.
 
     Raises:
         AssertionError: the process ended without it.
@@ -98,7 +98,7 @@ def was_told(process: Process, message: str, **fields: Any) -> dict[str, Any]:
     assert process.stdout is not None
     for text in process.stdout:
         line: dict[str, Any] = json.loads(text)
-        if line["message"] == message and fields.items() <= line.items():
+        if line["message"].startswith(message) and fields.items() <= line.items():
             return line
     raise AssertionError(f"the process ended and never said {message!r}")
 

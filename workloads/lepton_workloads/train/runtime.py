@@ -23,11 +23,11 @@ _GANG_ERRORS = (
 def start(task: TrainTask, threads: int) -> Any:
     """The strategy: the default one for one worker, ring all-reduce between several (TF_CONFIG is set).
 
-    Thread pools are sized explicitly, since their defaults ignore the container's limit. A gang's
-    collectives wait inside their threads, so there are always some between operations.
+    Thread pools are sized explicitly, since their defaults ignore the container's limit. One operation at a time is
+    fastest, and no more than `threads` are used then; a gang's collectives wait beside the computation.
     """
     tf.config.threading.set_intra_op_parallelism_threads(threads)
-    tf.config.threading.set_inter_op_parallelism_threads(max(threads, 2))
+    tf.config.threading.set_inter_op_parallelism_threads(2 if task.workers > 1 else 1)
     strategy = tf.distribute.get_strategy()
     if task.workers > 1:
         ring = tf.distribute.experimental.CommunicationImplementation.RING
