@@ -1,9 +1,10 @@
-"""Training in processes of its own, as in a pod: end to end, recovery, a gang of two, failures."""
+"""Training in processes of its own, as in a pod: end to end, a lost report, divergence."""
 
 import hashlib
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from lepton_workloads.contract.outcome import Failure, TrainResult
 from lepton_workloads.train import artifact
 
 from .conftest import Pod
-from .training import task_of, train, trained
+from .training import Gang, task_of, train, trained, was_told
 
 
 def test_a_training_leaves_one_whole_version_and_its_report_can_be_lost(pod: Pod, key: str) -> None:
@@ -99,3 +100,35 @@ def test_a_diverging_training_names_the_step_and_leaves_nothing(pod: Pod, key: s
     assert (code, outcome.reason, outcome.terminal) == (3, Failure.DIVERGED, True)
     assert "lower the learning rate (now 100)" in (outcome.message or "")
     assert list(pod.models.iterdir()) == []
+
+
+@pytest.mark.parametrize(("value", "what"), [(float("nan"), "a weight is"), (3e38, "the validation loss is")])
+def test_weights_that_diverge_in_the_very_last_step_are_no_version(
+    pod: Pod, key: str, gang: Gang, value: float, what: str
+) -> None:
+    once: dict[str, Any] = {
+        "training": {"epochs": 1, "batchSize": 64},
+        "checkpoint": {"everyEpochs": 1000, "everySteps": 23, "keep": 5},
+    }
+    [process] = gang(key, 1, **once)
+    name = was_told(process, "Wrote a checkpoint", checkpoint="a1/e000000-s000000023-pod-0")["checkpoint"]
+    process.kill()
+    process.wait()
+    for later in (pod.checkpoints / "a1").glob("e000001-*"):
+        later.unlink()
+    spoil(pod.checkpoints / f"{name}.npz", value)
+    code, outcome, _ = train(pod, task_of(key, attempt=2, **once))
+    assert (code, outcome.reason, outcome.terminal) == (3, Failure.DIVERGED, True)
+    assert f"{what} no finite number any more in epoch 1, step 23 of 23" in (outcome.message or "")
+    assert list(pod.models.iterdir()) == []
+
+
+def spoil(path: Path, value: float) -> None:
+    """Put a number into all weights of the last layer of a checkpoint."""
+    with np.load(path) as file:
+        arrays = dict(file)
+    arrays["model/00004"][:] = value
+    np.savez(path, **arrays)
+    note = json.loads(path.with_suffix(".json").read_text())
+    note["arraysSha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    path.with_suffix(".json").write_text(json.dumps(note))
