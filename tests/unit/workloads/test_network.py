@@ -96,17 +96,6 @@ def test_every_activation_is_exported_and_computes_the_same(
         check_export(tmp_path / "model.tflite", data, expected + 1e-3, normalization)
 
 
-def test_evaluation_counts_what_is_taken_for_what(keras: Any) -> None:
-    from lepton_workloads.train.evaluate import evaluate
-
-    probabilities = np.array([[0.9, 0.1, 0], [0.2, 0.8, 0], [0.6, 0.4, 0]], np.float32)
-    figures = evaluate(probabilities, np.array([0, 1, 1], np.int32))
-    assert figures.confusion_matrix == [[1, 0, 0], [1, 1, 0], [0, 0, 0]]
-    assert figures.per_class_accuracy == [1.0, 0.5, None]
-    assert figures.accuracy == pytest.approx(2 / 3)
-    assert figures.loss == pytest.approx(-np.log([0.9, 0.8, 0.4]).mean(), rel=1e-5)
-
-
 def test_dropout_masks_differ_by_worker_layer_and_step(keras: Any) -> None:
     from lepton_workloads.train.dropout import DropoutSeed, SeededDropout
 

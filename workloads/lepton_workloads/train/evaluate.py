@@ -1,68 +1,72 @@
-"""How good a network is on a split: loss, accuracy, per class, and what is taken for what."""
+"""How good a network is on a split of the dataset: the figures of a version, and of a fold of a cross-validation."""
 
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
-import tensorflow as tf
+from typing import TYPE_CHECKING, Any
 
 from lepton_workloads.contract.base import Record
-from lepton_workloads.contract.data import Normalization
-from lepton_workloads.contract.outcome import Failure
-from lepton_workloads.decode import normalize
-from lepton_workloads.termination import WorkloadError
-from lepton_workloads.train.data import SplitData
+from lepton_workloads.contract.data import SplitName
+from lepton_workloads.contract.outcome import Epoch, FoldResult
+from lepton_workloads.contract.tasks import TrainTask
+from lepton_workloads.train.data import Dataset
+from lepton_workloads.train.export import rebuild
+from lepton_workloads.train.judge.figures import Evaluation, Labels, Probabilities, evaluate
+from lepton_workloads.train.predict import predict
 
-BATCH = 64
-_SMALLEST = 1e-7
-"""As Keras' epsilon: a probability of 0 must not make the loss infinite."""
-
-
-class Evaluation(Record):
-    """Figures of one split, as in `metrics.json`."""
-
-    samples: int
-    loss: float
-    accuracy: float
-    per_class_accuracy: list[float | None]
-    """Recall of each class, in the order of the labels; None where the split holds none of it."""
-    confusion_matrix: list[list[int]]
-    """[true class][predicted class] -> samples."""
+if TYPE_CHECKING:
+    from lepton_workloads.train.loop import Trained
 
 
-def predict(model: Any, split: SplitData, normalization: Normalization) -> npt.NDArray[np.float32]:
-    """Probabilities (N, classes) of a whole split, in its order.
+class FoldMetrics(Record):
+    """All figures of one fold: what is kept beside the checkpoints, while the status holds `result` alone."""
+
+    version: int = 1
+    labels: list[str]
+    held_out: Evaluation
+    history: list[Epoch]
+    result: FoldResult
+
+
+def judge(
+    model: Any, task: TrainTask, dataset: Dataset, name: SplitName
+) -> tuple[Evaluation, Probabilities, Labels]:
+    """The figures of a split, and what they were made from: probabilities (N, classes) and true classes (N,).
 
     Raises:
-        WorkloadError: Diverged, when they are no numbers.
+        WorkloadError: Diverged, when the network answers with what is no number.
     """
-    call = tf.function(lambda inputs: model(inputs, training=False))
-    results = []
-    for batch in split.batches(np.arange(len(split)), min(BATCH, max(len(split), 1))):
-        probabilities = call(tf.constant(normalize(batch.images, normalization))).numpy()
-        results.append(probabilities[: batch.pictures])
-    found = np.concatenate(results)
-    if not np.isfinite(found).all():
-        text = "the trained network answers with numbers that are not finite: lower the learning rate"
-        raise WorkloadError(Failure.DIVERGED, text, terminal=True)
-    return found
+    split = dataset.splits[name]
+    probabilities = predict(model, split, dataset.manifest.normalization)
+    return evaluate(probabilities, split.labels, task.top_k), probabilities, split.labels
 
 
-def evaluate(probabilities: npt.NDArray[np.float32], labels: npt.NDArray[np.int32]) -> Evaluation:
-    """Judge probabilities (N, classes) against the true classes (N,); N > 0."""
-    classes = probabilities.shape[1]
-    predicted = probabilities.argmax(axis=1)
-    confusion = np.zeros((classes, classes), np.int64)
-    np.add.at(confusion, (labels, predicted), 1)
-    samples = confusion.sum(axis=1)
-    hits = confusion.diagonal()
-    true = probabilities[np.arange(len(labels)), labels].astype(np.float64)
-    return Evaluation(
-        samples=len(labels),
-        loss=float(-np.log(np.clip(true, _SMALLEST, 1)).mean()),
-        accuracy=float(hits.sum() / len(labels)),
-        per_class_accuracy=[
-            float(hit / count) if count else None for hit, count in zip(hits, samples, strict=True)
-        ],
-        confusion_matrix=confusion.tolist(),
+def fold_metrics(task: TrainTask, dataset: Dataset, trained: "Trained") -> FoldMetrics:
+    """Judge the network of a fold on the part that was held out: the validation split of the fold's dataset.
+
+    Raises:
+        WorkloadError: Diverged.
+        ValueError: the task is no fold.
+    """
+    if task.fold is None:
+        raise ValueError("only a fold has a part that is held out")
+    manifest = dataset.manifest
+    model = rebuild(trained.model, task.network, manifest.picture, len(manifest.labels))
+    figures, _, _ = judge(model, task, dataset, SplitName.VALIDATION)
+    result = FoldResult(
+        fold=task.fold.index,
+        samples=figures.samples,
+        accuracy=figures.accuracy,
+        loss=figures.loss,
+        f1=figures.f1,
+        epochs=trained.history[-1].epoch,
+        seconds=trained.seconds,
     )
+    return FoldMetrics(labels=manifest.labels, held_out=figures, history=trained.history, result=result)
+
+
+def judge_fold(task: TrainTask, dataset: Dataset, trained: "Trained") -> FoldResult:
+    """The scalars of `fold_metrics`, for who keeps nothing else.
+
+    Raises:
+        WorkloadError: Diverged.
+        ValueError: the task is no fold.
+    """
+    return fold_metrics(task, dataset, trained).result

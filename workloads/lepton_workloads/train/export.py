@@ -16,8 +16,8 @@ from lepton_workloads.decode import normalize
 from lepton_workloads.logs import Log
 from lepton_workloads.termination import WorkloadError, printable
 from lepton_workloads.train.data import SplitData
-from lepton_workloads.train.evaluate import BATCH
 from lepton_workloads.train.network import INPUT, build_network
+from lepton_workloads.train.predict import BATCH
 
 MAX_DIFFERENCE = 1e-5
 MAX_SAMPLES = 2048

@@ -24,8 +24,9 @@ from lepton_workloads.report import ReportServer
 from lepton_workloads.storage import folder_bytes
 from lepton_workloads.train.artifact import write_checksums, write_json
 from lepton_workloads.train.data import Dataset
-from lepton_workloads.train.evaluate import Evaluation, evaluate, predict
+from lepton_workloads.train.evaluate import judge
 from lepton_workloads.train.export import check_export, export, rebuild
+from lepton_workloads.train.judge.figures import Evaluation, gate_value
 from lepton_workloads.train.loop import Trained
 from lepton_workloads.train.network import INPUT, OUTPUT, weights_digest
 
@@ -65,13 +66,11 @@ def write_version(
     manifest = dataset.manifest
     server.update(phase="Evaluating", eta_seconds=0.0)
     model = rebuild(trained.model, task.network, manifest.picture, len(manifest.labels))
-    test = dataset.splits[SplitName.TEST]
-    probabilities = predict(model, test, manifest.normalization)
-    figures = evaluate(probabilities, test.labels)
-    compared, expected, validation = test, probabilities, None
-    if len(split := dataset.splits[SplitName.VALIDATION]):
-        compared, expected = split, predict(model, split, manifest.normalization)
-        validation = evaluate(expected, split.labels)
+    figures, expected, _ = judge(model, task, dataset, SplitName.TEST)
+    compared, validation = SplitName.TEST, None
+    if len(dataset.splits[SplitName.VALIDATION]):
+        compared = SplitName.VALIDATION
+        validation, expected, _ = judge(model, task, dataset, SplitName.VALIDATION)
     server.update(phase="Exporting")
     export(model, folder)
     metrics = Metrics(
@@ -80,7 +79,9 @@ def write_version(
         validation=validation,
         parameters=model.count_params(),
         seconds=trained.seconds,
-        litert_difference=check_export(folder / LITERT_FILE, compared, expected, manifest.normalization),
+        litert_difference=check_export(
+            folder / LITERT_FILE, dataset.splits[compared], expected, manifest.normalization
+        ),
         history=trained.history,
     )
     write_json(folder / METRICS_FILE, metrics)
@@ -93,7 +94,7 @@ def write_version(
     )
     write_json(folder / LINEAGE_FILE, lineage)
     digest = write_checksums(folder)
-    return _result(digest, lineage, metrics, folder_bytes(folder))
+    return _result(digest, lineage, metrics, folder_bytes(folder), task, trained)
 
 
 def _signature(manifest: DatasetManifest) -> Signature:
@@ -108,18 +109,28 @@ def _signature(manifest: DatasetManifest) -> Signature:
     )
 
 
-def _result(digest: str, lineage: Lineage, metrics: Metrics, size: int) -> TrainResult:
-    last = metrics.history[-1]
+def _result(
+    digest: str, lineage: Lineage, metrics: Metrics, size: int, task: TrainTask, trained: Trained
+) -> TrainResult:
+    last, test = metrics.history[-1], metrics.test
     return TrainResult(
         digest=digest,
         weights_digest=lineage.weights_digest,
-        test_accuracy=metrics.test.accuracy,
-        test_loss=metrics.test.loss,
+        test_accuracy=test.accuracy,
+        test_loss=test.loss,
         validation_accuracy=metrics.validation.accuracy if metrics.validation else None,
         validation_loss=metrics.validation.loss if metrics.validation else None,
         train_accuracy=last.accuracy,
         train_loss=last.loss,
+        precision=test.precision,
+        recall=test.recall,
+        f1=test.f1,
+        top_k_accuracy=test.top_k_accuracy,
+        expected_calibration_error=test.expected_calibration_error,
+        gate_value=gate_value(task.gate, test, metrics.labels),
         epochs=last.epoch,
+        best_epoch=trained.best_epoch,
+        stopped_early=trained.stopped_early,
         seconds=metrics.seconds,
         parameters=metrics.parameters,
         bytes=size,
