@@ -11,7 +11,7 @@ from pydantic import Field
 
 from lepton_workloads.contract.base import Record
 from lepton_workloads.contract.data import Normalization, Picture, Split
-from lepton_workloads.contract.judgement import CheckpointSpec, Gate
+from lepton_workloads.contract.judgement import CheckpointSpec, CrossValidation, Gate
 from lepton_workloads.contract.network import Cnn
 from lepton_workloads.contract.training import Training
 
@@ -135,6 +135,9 @@ class TrainTask(Record):
     checkpoint: CheckpointSpec = CheckpointSpec()
     top_k: int = 5
     gate: Gate | None = Field(None, description="Its figure is part of the result; the operator decides.")
+    cross_validation: CrossValidation | None = Field(
+        None, description="What follows this training; its report says so, and how to run all of it again."
+    )
     fold: Fold | None = None
     warm_start: WarmStart | None = None
     startup_deadline_seconds: int = Field(600, description="How long the start gate waits for all peers.")
