@@ -1,7 +1,8 @@
 """Builds `data/tiny.tflite`, the network that the serving tests answer with; needs TensorFlow.
 
-It is checked in because it is small (a few KB), so that the tests of the server need no TensorFlow and start
-at once. Run it again only when the tests need another network: `python tests/unit/serving/make_model.py`.
+`data/explained.tflite` is the same network with further outputs, of which two have the answer's shape. Both are checked
+in because they are small (a few KB), so that the tests of the server need no TensorFlow and start at once. Run it again
+only when the tests need another network: `python tests/unit/serving/make_model.py`.
 """
 
 from pathlib import Path
@@ -12,7 +13,7 @@ HEIGHT, WIDTH, CHANNELS, CLASSES = 6, 8, 3, 4
 
 
 def main() -> None:
-    """Writes the file; weights are drawn wide enough that the probabilities of the classes differ well."""
+    """Writes the files; weights are drawn wide enough that the probabilities of the classes differ well."""
     import keras
 
     keras.utils.set_random_seed(SEED)
@@ -26,7 +27,11 @@ def main() -> None:
             keras.layers.Dense(CLASSES, activation="softmax", kernel_initializer=wide, name="probabilities"),
         ]
     )
-    model.export(Path(__file__).parent / "data" / "tiny.tflite", format="litert", verbose=False)
+    folder = Path(__file__).parent / "data"
+    model.export(folder / "tiny.tflite", format="litert", verbose=False)
+    answer, features = model.outputs[0], model.layers[0].output
+    outputs = {"a_copy": answer * 2, "features": features, "probabilities": answer, "z_copy": answer + 1}
+    keras.Model(model.inputs, outputs).export(folder / "explained.tflite", format="litert", verbose=False)
 
 
 if __name__ == "__main__":

@@ -48,11 +48,14 @@ class LiteRtEngine:
     0.6 to 6 ms.
     """
 
-    def __init__(self, file: Path, threads: int) -> None:
+    def __init__(self, file: Path, threads: int, output: str) -> None:
         """Loads the file.
 
+        Args:
+            output: name of the answer where the file has several outputs; a single one is the answer.
+
         Raises:
-            ValueError: no model of LiteRT, or not one float32 input and at least one float32 output.
+            ValueError: no model of LiteRT, or not one float32 input and such a float32 output.
         """
         from ai_edge_litert.interpreter import Interpreter
 
@@ -62,17 +65,17 @@ class LiteRtEngine:
         except RuntimeError as error:
             raise ValueError(f"LiteRT can't load it: {' '.join(str(error).split())[:300]}") from error
         inputs = self._interpreter.get_input_details()
-        outputs = self._interpreter.get_output_details()
-        if len(inputs) != 1 or len(outputs) != 1:
-            raise ValueError(f"one input and one output are needed, not {len(inputs)} and {len(outputs)}")
-        if inputs[0]["dtype"] is not np.float32 or outputs[0]["dtype"] is not np.float32:
+        if len(inputs) != 1:
+            raise ValueError(f"one input is needed, not {len(inputs)}")
+        answer = self._answer(output)
+        if inputs[0]["dtype"] is not np.float32 or answer["dtype"] is not np.float32:
             raise ValueError("input and output must be float32")
-        if len(outputs[0]["shape"]) != 2 or int(inputs[0]["shape"][0]) != 1:
+        if len(answer["shape"]) != 2 or int(inputs[0]["shape"][0]) != 1:
             raise ValueError("the first dimension must be the batch, the answer one row an input")
         self._input: int = inputs[0]["index"]
-        self._output: int = outputs[0]["index"]
+        self._output: int = answer["index"]
         self.input_shape = tuple(int(size) for size in inputs[0]["shape"][1:])
-        self.output_size = int(outputs[0]["shape"][1])
+        self.output_size = int(answer["shape"][1])
 
     def predict(self, batch: Floats) -> Floats:
         """See `Engine`."""
@@ -84,6 +87,18 @@ class LiteRtEngine:
         if not np.isfinite(answers).all():
             raise NotFinite("the network's answer is not finite")
         return answers
+
+    def _answer(self, name: str) -> dict[str, Any]:
+        """Details of the output that is the answer; the others are for explanations."""
+        outputs: list[dict[str, Any]] = self._interpreter.get_output_details()
+        if len(outputs) == 1:
+            return outputs[0]
+        if not self._interpreter.get_signature_list():
+            raise ValueError(f"it has {len(outputs)} outputs without names, so none is known as {name!r}")
+        named: dict[str, dict[str, Any]] = self._interpreter.get_signature_runner().get_output_details()
+        if name not in named:
+            raise ValueError(f"its outputs are {', '.join(sorted(named))}, and none is {name!r}")
+        return named[name]
 
 
 class EngineThread:

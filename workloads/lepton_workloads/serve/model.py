@@ -154,7 +154,7 @@ def engine_loader(folder: Path, signature: Signature, threads: int) -> Callable[
     def load() -> Engine:
         shape = tuple(signature.inputs[0].shape[1:])
         try:
-            engine = LiteRtEngine(folder / LITERT_FILE, threads)
+            engine = LiteRtEngine(folder / LITERT_FILE, threads, signature.outputs[0].name)
             if engine.input_shape != shape or engine.output_size != len(signature.labels):
                 found = f"{list(engine.input_shape)} and {engine.output_size}"
                 raise ValueError(f"input and output are {found}, not those of {SIGNATURE_FILE}")
