@@ -23,6 +23,8 @@ if rows.Stalled ~= nil and rows.Stalled.status == "True" then
   hs.status = "Degraded"
 elseif main.status == "True" then
   hs.status = "Healthy"
+elseif main.reason == "Suspended" then
+  hs.status = "Suspended"
 end
 if main.status ~= "True" and rows.Available ~= nil and rows.Available.status == "True" then
   hs.message = hs.message .. "; " .. rows.Available.message

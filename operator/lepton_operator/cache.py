@@ -5,7 +5,7 @@ Objects arrive from lists, watches and our own writes, in any order; the larger 
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from functools import lru_cache
 from sys import intern
 from typing import Any
@@ -38,12 +38,12 @@ class Cache:
         resource: Resource,
         *,
         owner_of: Callable[[Json], str | None] | None = None,
-        reference_of: Callable[[Json], str | None] | None = None,
+        references_of: Callable[[Json], Iterable[str]] | None = None,
     ) -> None:
-        """`owner_of` gives the uid of the owner, `reference_of` the name of the one object it refers to."""
+        """`owner_of` gives the uid of the owner, `references_of` names the objects it refers to."""
         self.resource = resource
         self._owner_of = owner_of or (owner_label if resource is POD else controller_uid)
-        self._reference_of = reference_of or _nothing
+        self._references_of = references_of or _nothing
         self._objects: dict[Name, Json] = {}
         self._by_owner: dict[str, dict[Name, None]] = {}
         self._by_reference: dict[Name, dict[Name, None]] = {}
@@ -72,9 +72,9 @@ class Cache:
         """Objects of an owner, by name."""
         return [self._objects[name] for name in sorted(self._by_owner.get(uid, ()))]
 
-    def referring_to(self, namespace: str, name: str) -> list[Json]:
-        """Objects whose reference is `name`."""
-        return [self._objects[at] for at in self._by_reference.get((namespace, name), ())]
+    def referring_to(self, namespace: str, reference: str) -> list[Json]:
+        """Objects of a namespace with this reference."""
+        return [self._objects[at] for at in self._by_reference.get((namespace, reference), ())]
 
     def in_namespace(self, namespace: str) -> list[Json]:
         """Objects of a namespace."""
@@ -116,10 +116,10 @@ class Cache:
         self._discard(name)
         self._objects[name] = obj
         self._by_namespace.setdefault(name[0], {})[name] = None
-        owner, reference = self._owner_of(obj), self._reference_of(obj)
+        owner = self._owner_of(obj)
         if owner is not None:
             self._by_owner.setdefault(owner, {})[name] = None
-        if reference is not None:
+        for reference in self._references_of(obj):
             self._by_reference.setdefault((name[0], reference), {})[name] = None
 
     def _discard(self, name: Name) -> None:
@@ -127,10 +127,10 @@ class Cache:
         if obj is None:
             return
         _unindex(self._by_namespace, name[0], name)
-        owner, reference = self._owner_of(obj), self._reference_of(obj)
+        owner = self._owner_of(obj)
         if owner is not None:
             _unindex(self._by_owner, owner, name)
-        if reference is not None:
+        for reference in set(self._references_of(obj)):
             _unindex(self._by_reference, (name[0], reference), name)
 
     def _bury(self, uid: str, version: int) -> None:
@@ -240,8 +240,8 @@ def _leaf(items: tuple[tuple[str, str], ...]) -> dict[str, str]:
     return dict(items)
 
 
-def _nothing(_obj: Json) -> None:
-    return None
+def _nothing(_obj: Json) -> tuple[str, ...]:
+    return ()
 
 
 def _unindex(index: dict[Any, dict[Name, None]], key: Any, name: Name) -> None:

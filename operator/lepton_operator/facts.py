@@ -78,6 +78,6 @@ class Observed:
     dataset: Json | None = None
     """The LeptonDataset that a training job names."""
     training_job: Json | None = None
-    """The LeptonTrainingJob that a model names."""
+    """The LeptonTrainingJob that a model names, or whose version a training job begins with."""
     refusals: tuple[Refusal, ...] = ()
     """Writes of the previous reconcile that were refused and have not succeeded since."""

@@ -32,21 +32,30 @@ def training_job_reference(obj: Json) -> str | None:
     return _text(obj, "spec", "source", "trainingJob", "name")
 
 
-REFERENCES: Mapping[str, tuple[str, Callable[[Json], str | None]]] = {
-    "LeptonTrainingJob": ("LeptonDataset", dataset_reference),
-    "LeptonModel": ("LeptonTrainingJob", training_job_reference),
+def warm_start_reference(obj: Json) -> str | None:
+    """The LeptonTrainingJob whose version a LeptonTrainingJob begins with."""
+    return _text(obj, "spec", "warmStart", "trainingJob", "name")
+
+
+REFERENCES: Mapping[str, Mapping[str, Callable[[Json], str | None]]] = {
+    "LeptonTrainingJob": {"LeptonDataset": dataset_reference, "LeptonTrainingJob": warm_start_reference},
+    "LeptonModel": {"LeptonTrainingJob": training_job_reference},
 }
-"""kind -> (kind it refers to, name of the object referred to)."""
+"""kind -> kind it refers to -> name of the object referred to."""
+
+
+def references_of(obj: Json) -> list[str]:
+    """kind/name of the objects that one refers to."""
+    named = ((kind, name_of(obj)) for kind, name_of in REFERENCES.get(obj["kind"], {}).items())
+    return [f"{kind}/{name}" for kind, name in named if name is not None]
 
 
 class World:
     """All caches."""
 
     def __init__(self, on_warning: Callable[[tuple[str, str, str]], None]) -> None:
-        references = {kind: name_of for kind, (_, name_of) in REFERENCES.items()}
         self.objects = {
-            resource.kind: Cache(resource, reference_of=references.get(resource.kind))
-            for resource in LEPTON_RESOURCES
+            resource.kind: Cache(resource, references_of=references_of) for resource in LEPTON_RESOURCES
         }
         self.children = {resource.kind: Cache(resource) for resource in OWNED_RESOURCES}
         self.pods = Cache(POD)
@@ -60,9 +69,9 @@ class World:
         """Keys of the objects that name this one."""
         return [
             Key(kind, key.namespace, obj["metadata"]["name"])
-            for kind, (referred, _) in REFERENCES.items()
-            if referred == key.kind
-            for obj in self.objects[kind].referring_to(key.namespace, key.name)
+            for kind, referred in REFERENCES.items()
+            if key.kind in referred
+            for obj in self.objects[kind].referring_to(key.namespace, f"{key.kind}/{key.name}")
         ]
 
 
@@ -156,11 +165,9 @@ class Observer:
         return slim(live, DATASET)
 
     def _referred(self, key: Key, obj: Json, kind: str) -> Json | None:
-        referred, name_of = REFERENCES.get(key.kind, ("", _no_name))
-        name = name_of(obj)
-        if referred != kind or name is None:
-            return None
-        return self._world.objects[kind].get(key.namespace, name)
+        name_of = REFERENCES.get(key.kind, {}).get(kind)
+        name = name_of(obj) if name_of else None
+        return self._world.objects[kind].get(key.namespace, name) if name is not None else None
 
     def _warnings(
         self,
@@ -193,10 +200,6 @@ def claim_names(pod: Json) -> list[str]:
 
 def _created(obj: Json) -> float:
     return parse_time(obj["metadata"].get("creationTimestamp")) - CREATION_SLACK_SECONDS
-
-
-def _no_name(_obj: Json) -> str | None:
-    return None
 
 
 def _text(obj: Json, *path: str) -> str | None:

@@ -83,7 +83,9 @@ class Row:
 
     @property
     def health(self) -> str:
-        """What Argo CD says of the object."""
+        """What Argo CD says of the object; it has a word of its own for what rests because somebody wants it to."""
+        if self.reason == "Suspended" and self.since is Since.NOTHING:
+            return "Suspended"
         return self.stand.health if self.since is Since.NOTHING else "Progressing"
 
     def conditions(self) -> list[tuple[str, str, str]]:

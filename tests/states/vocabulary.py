@@ -19,6 +19,8 @@ KIND_OF_FILE = {
     "dataset.py": "LeptonDataset",
     "training_job.py": "LeptonTrainingJob",
     "attempt.py": "LeptonTrainingJob",
+    "folds.py": "LeptonTrainingJob",
+    "judgement.py": "LeptonTrainingJob",
     "model.py": "LeptonModel",
     "version.py": "LeptonModel",
     "autoscaling.py": "LeptonModel",

@@ -164,7 +164,9 @@ class GateStatus(Record):
     demand: Annotated[
         str, Field(max_length=400, description="The demand, for example accuracy at least 0.9.")
     ]
-    value: Annotated[float, Field(description="The figure.")]
+    value: Annotated[
+        float | None, Field(description="The figure; absent: the test split holds nothing to measure it by.")
+    ] = None
     passed: Annotated[bool, Field(description="Whether it was reached.")]
 
 

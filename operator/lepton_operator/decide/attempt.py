@@ -1,6 +1,7 @@
 """One attempt of a training: running, completed, failed, counted, backed off from."""
 
 import re
+from dataclasses import dataclass
 from math import ceil
 from typing import Any
 
@@ -26,9 +27,11 @@ from lepton_operator.decide.common import (
     user_claims,
     waiting,
 )
+from lepton_operator.decide.judgement import OVER_FOLDS, judge
 from lepton_operator.desired.gang import (
     CLAIM_ANNOTATION,
     DATASET_ANNOTATION,
+    WARM_START_ANNOTATION,
     attempt_labels,
     attempt_name,
     gang_service,
@@ -58,22 +61,57 @@ HISTORY = (
     "disruptions",
     "datasetDigest",
     "datasetClaimName",
+    "warmStartDigest",
+    "pausedSince",
     "startTime",
     "nextAttemptTime",
 )
+PINNED = {
+    "datasetDigest": DATASET_ANNOTATION,
+    "datasetClaimName": CLAIM_ANNOTATION,
+    "warmStartDigest": WARM_START_ANNOTATION,
+}
+"""Fields of the status that each attempt's Job knows as well."""
 PROGRESS = ("progress", "loss", "accuracy")
 BACKOFF_NOTE = "(backoffLimit)"
 MAX_DISRUPTIONS = 50
+SLOWEST_PROGRESS_SECONDS = 60.0
+"""Figures of a long epoch are written so often."""
 FIRST_BACKOFF_SECONDS = 10.0
 MAX_BACKOFF_SECONDS = 360.0
 LAG_SECONDS = 5.0
 """How long a Job that has failed waits for the end of its pods to be seen."""
 
 
+@dataclass(frozen=True, slots=True)
+class Try:
+    """One attempt, of the training or of a fold, and where the status counts it."""
+
+    name: str
+    """In words: `attempt 2`."""
+    number: int
+    counted: dict[str, Any]
+    """Part of the status that holds its `failedAttempt`."""
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """What ended an attempt."""
+
+    fault: Fault
+    disrupted: bool = False
+
+
 def current_number(observed: Observed, owner: Owner) -> int:
     """max(status, Jobs seen), 0 before the first: a lost or late status makes no number used twice."""
-    seen = [int((observed.object.get("status") or {}).get("attempt", 0))]
-    pattern = re.compile(re.escape(attempt_name(owner, 0)[:-1]) + r"(\d+)$")
+    told = int((observed.object.get("status") or {}).get("attempt", 0))
+    return largest_number(observed, attempt_name(owner, 0), told)
+
+
+def largest_number(observed: Observed, zeroth: str, told: int) -> int:
+    """The same for Jobs of any name that ends in the number; `zeroth` is that of number 0."""
+    seen = [told]
+    pattern = re.compile(re.escape(zeroth[:-1]) + r"(\d+)$")
     for kind, name in observed.children:
         if kind == "Job" and (match := pattern.match(name)):
             seen.append(int(match.group(1)))
@@ -125,15 +163,28 @@ def running(
     draft.requeue_after = soonest(report, look_again(pods, now))
     reports = reports_of(observed, at_work, owner.uid, number)
     if 0 in reports:
-        draft.fields |= _progress(reports[0], spec)
+        draft.fields |= _paced(draft.fields, _progress(reports[0], spec), context, now)
     return draft
+
+
+def _paced(held: dict[str, Any], told: dict[str, Any], context: Context, now: float) -> dict[str, Any]:
+    """New figures after an epoch, or when the old ones are a minute old; never more often than reports are pulled."""
+    before, after = held.get("progress", {}), told["progress"]
+    since = now - seconds(before["updateTime"]) if "updateTime" in before else SLOWEST_PROGRESS_SECONDS
+    moved = any(before.get(name) != after.get(name) for name in ("phase", "epoch"))
+    same = {**after, "updateTime": before.get("updateTime")} == before and all(
+        held.get(name) == told[name] for name in told if name != "progress"
+    )
+    if same or since < (context.report_interval_seconds if moved else SLOWEST_PROGRESS_SECONDS):
+        return {}
+    return told | {"progress": after | {"updateTime": timestamp(now)}}
 
 
 def history(observed: Observed, job: Json, number: int, spec: TrainingJobSpec, now: float) -> dict[str, Any]:
     """What the status remembers of the attempts; what it lost is read from the Job."""
     fields = kept(observed.object, HISTORY) | {"attempt": number, "workers": spec.workers}
     notes = job["metadata"].get("annotations") or {}
-    for name, annotation in (("datasetDigest", DATASET_ANNOTATION), ("datasetClaimName", CLAIM_ANNOTATION)):
+    for name, annotation in PINNED.items():
         if name not in fields and annotation in notes:
             fields[name] = notes[annotation]
     fields.setdefault("startTime", job["metadata"].get("creationTimestamp") or timestamp(now))
@@ -164,6 +215,7 @@ def _progress(report: Report, spec: TrainingJobSpec) -> dict[str, Any]:
         "step": report.done,
         "steps": report.total,
         "imagesPerSecond": _rounded(report.images_per_second, 1),
+        "learningRate": report.learning_rate,
         "etaSeconds": None if report.eta_seconds is None else int(report.eta_seconds),
     }
     if report.history:
@@ -187,13 +239,12 @@ def completed(observed: Observed, spec: TrainingJobSpec, job: Json, number: int,
     for pod in pods:
         outcome = outcome_of(pod, main_container(spec))
         if pod_index(pod) == 0 and outcome and outcome.train:
-            fields |= _result_fields(outcome.train, spec, fields.get("datasetDigest", ""), job)
+            fields |= _result_fields(outcome.train, spec, fields, job)
             fields["completionTime"] = job.get("status", {}).get("completionTime") or timestamp(now)
-            text = (
-                f"version {outcome.train.digest[:12]}, accuracy {outcome.train.test_accuracy:.4f} on the "
-                "test split"
-            )
-            return Draft(Verdict(State.DONE, "Succeeded", text), fields)
+            draft = Draft(Verdict(State.DONE, "Succeeded", ""), fields)
+            if spec.evaluation.gate is not None and spec.evaluation.gate.metric != OVER_FOLDS:
+                judge(draft, spec, outcome.train.gate_value)
+            return draft
     draft = Draft(
         Verdict(State.PROGRESSING, "Finishing", f"attempt {number}: its result is being read"), fields
     )
@@ -201,15 +252,27 @@ def completed(observed: Observed, spec: TrainingJobSpec, job: Json, number: int,
         # The Job was seen before its pods: their end is on its way.
         draft.fields |= kept(observed.object, PROGRESS)
     elif fault := unreadable_result(pods):
-        _count_failure(draft, spec, number, fault, now)
+        count_failure(draft, spec, _try(draft, number), fault, now)
     else:
         # The next attempt finds the artifact and does not train.
         text = "the result was lost with its pod and is read again from the artifact"
-        count_disruption(draft, number, Fault("Restarting", text), now)
+        count_disruption(draft, _try(draft, number), Fault("Restarting", text), now)
     return draft
 
 
-def _result_fields(result: TrainResult, spec: TrainingJobSpec, dataset_key: str, job: Json) -> dict[str, Any]:
+def _try(draft: Draft, number: int) -> Try:
+    return Try(f"attempt {number}", number, draft.fields)
+
+
+def count_lost(draft: Draft, number: int, now: float) -> None:
+    """Its Job is gone."""
+    count_disruption(draft, _try(draft, number), Fault("Restarting", "its Job was deleted"), now)
+
+
+def _result_fields(
+    result: TrainResult, spec: TrainingJobSpec, pinned: dict[str, Any], job: Json
+) -> dict[str, Any]:
+    warm_start = pinned.get("warmStartDigest")
     metrics: dict[str, float | int | None] = {
         "testAccuracy": result.test_accuracy,
         "testLoss": result.test_loss,
@@ -217,7 +280,16 @@ def _result_fields(result: TrainResult, spec: TrainingJobSpec, dataset_key: str,
         "validationLoss": result.validation_loss,
         "trainAccuracy": result.train_accuracy,
         "trainLoss": result.train_loss,
+        "precision": result.precision,
+        "recall": result.recall,
+        "f1": result.f1,
+        "topKAccuracy": result.top_k_accuracy,
+        "expectedCalibrationError": result.expected_calibration_error,
+        "int8Accuracy": result.int8_accuracy,
+        "floatAccuracy": result.float_accuracy,
         "epochs": result.epochs,
+        "bestEpoch": result.best_epoch,
+        "stoppedEarly": result.stopped_early or None,
         "seconds": round(result.seconds, 1),
     }
     return {
@@ -239,11 +311,12 @@ def _result_fields(result: TrainResult, spec: TrainingJobSpec, dataset_key: str,
         },
         "lineage": {
             "dataset": spec.dataset.name,
-            "datasetDigest": dataset_key,
+            "datasetDigest": pinned.get("datasetDigest", ""),
             "image": trainer_image(job),
             "codeVersion": result.code_version,
             "tensorflow": result.tensorflow,
             "seed": spec.training.seed,
+            **({"warmStart": warm_start} if warm_start else {}),
         },
     }
 
@@ -258,57 +331,73 @@ def end_of(job: Json) -> Json | None:
 
 def failed(observed: Observed, spec: TrainingJobSpec, job: Json, end: Json, number: int, now: float) -> Draft:
     """Counts the end of an attempt once, and says what ended it."""
-    pods = pods_of_job(observed.pods, job)
     draft = Draft(Verdict(State.PROGRESSING, "Restarting", ""), history(observed, job, number, spec, now))
+    found = what_ended(observed, job, end, now)
+    if not isinstance(found, End):
+        draft.fields |= kept(observed.object, PROGRESS)
+        draft.verdict = Verdict(State.PROGRESSING, "Restarting", f"attempt {number} failed: its pods end")
+        draft.requeue_after = found
+    else:
+        count(draft, spec, _try(draft, number), found, now)
+    return draft
+
+
+def what_ended(observed: Observed, job: Json, end: Json, now: float) -> End | float:
+    """What ended a Job, by its pods, or the seconds until that can be said; `end` is the condition that says so."""
+    pods = pods_of_job(observed.pods, job)
     disrupted = [pod for pod in pods if is_disrupted(pod)]
     ended = [pod for pod in pods if has_ended(pod)]
     waited = now - seconds(end["lastTransitionTime"]) if end.get("lastTransitionTime") else LAG_SECONDS
     if pods and not ended and not disrupted and waited < LAG_SECONDS:
-        draft.fields |= kept(observed.object, PROGRESS)
-        draft.verdict = Verdict(State.PROGRESSING, "Restarting", f"attempt {number} failed: its pods end")
-        draft.requeue_after = LAG_SECONDS - waited
-        return draft
+        return LAG_SECONDS - waited
     said = end.get("message") or "it says no more"
     fault = worst_fault(disrupted or pods, observed.warnings, now) or Fault(
         "ContainerFailed", f"the Job failed: {said}"
     )
-    if disrupted:
-        count_disruption(draft, number, fault, now)
-    elif fault.terminal:
-        draft.fields["failedAttempt"] = number
-        draft.verdict = Verdict(State.FAILED, fault.reason, fault.message)
+    return End(fault, bool(disrupted))
+
+
+def count(draft: Draft, spec: TrainingJobSpec, one: Try, end: End, now: float) -> None:
+    """Counts the end of an attempt."""
+    if end.disrupted:
+        count_disruption(draft, one, end.fault, now)
+    elif end.fault.terminal:
+        one.counted["failedAttempt"] = one.number
+        draft.verdict = Verdict(State.FAILED, end.fault.reason, end.fault.message)
     else:
-        _count_failure(draft, spec, number, fault, now)
-    return draft
+        count_failure(draft, spec, one, end.fault, now)
 
 
-def count_disruption(draft: Draft, number: int, fault: Fault, now: float) -> None:
+def count_disruption(draft: Draft, one: Try, fault: Fault, now: float) -> None:
     """An end that was not the training's fault: it starts again, up to a limit of our own."""
     disruptions = draft.fields.get("disruptions", 0) + 1
-    draft.fields |= {"failedAttempt": number, "disruptions": disruptions}
+    one.counted["failedAttempt"] = one.number
+    draft.fields["disruptions"] = disruptions
     if disruptions >= MAX_DISRUPTIONS:
         draft.verdict = Verdict(State.FAILED, fault.reason, f"disrupted {disruptions} times: {fault.message}")
     else:
-        _start_again(draft, number, fault, now)
+        _start_again(draft, one, fault, now)
 
 
-def _count_failure(draft: Draft, spec: TrainingJobSpec, number: int, fault: Fault, now: float) -> None:
+def count_failure(draft: Draft, spec: TrainingJobSpec, one: Try, fault: Fault, now: float) -> None:
+    """An end that counts to backoffLimit."""
     failures = draft.fields.get("failures", 0) + 1
-    draft.fields |= {"failedAttempt": number, "failures": failures}
+    one.counted["failedAttempt"] = one.number
+    draft.fields["failures"] = failures
     if failures > spec.backoff_limit:
         allowed = f"failed attempts: {failures}, allowed: {spec.backoff_limit} {BACKOFF_NOTE}"
-        text = f"attempt {number}: {fault.message}; {allowed}"
+        text = f"{one.name}: {fault.message}; {allowed}"
         draft.verdict = Verdict(State.FAILED, _final_reason(fault), text)
     else:
-        _start_again(draft, number, fault, now)
+        _start_again(draft, one, fault, now)
 
 
-def _start_again(draft: Draft, number: int, fault: Fault, now: float) -> None:
+def _start_again(draft: Draft, one: Try, fault: Fault, now: float) -> None:
     """Waits 10 s, 20 s, 40 s ... between attempts, at most six minutes."""
     ends = draft.fields.get("failures", 0) + draft.fields.get("disruptions", 0)
     wait = min(MAX_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2 ** max(0, ends - 1))
     draft.fields["nextAttemptTime"] = timestamp(ceil(now + wait))
-    text = f"attempt {number}: {fault.message}; it starts again"
+    text = f"{one.name}: {fault.message}; it starts again"
     draft.verdict = Verdict(State.PROGRESSING, fault.reason, text, trouble=True)
     draft.requeue_after = wait
 
@@ -334,7 +423,27 @@ def backs_off(observed: Observed, draft: Draft, now: float) -> bool:
 
 def stop(observed: Observed, owner: Owner, number: int) -> list[Action]:
     """Ends an attempt that has not ended."""
-    job = observed.children.get(("Job", attempt_name(owner, number)))
+    return stop_job(observed.children.get(("Job", attempt_name(owner, number))))
+
+
+def stop_all(observed: Observed) -> list[Action]:
+    """Ends all attempts, of folds too."""
+    return [
+        action for (kind, _), job in observed.children.items() if kind == "Job" for action in stop_job(job)
+    ]
+
+
+def remove_all(observed: Observed) -> list[Action]:
+    """Deletes Jobs, with their pods, and the Service of a training that has ended."""
+    return [
+        Delete(kind, name, child["metadata"]["uid"])
+        for (kind, name), child in observed.children.items()
+        if kind in ("Job", "Service") and "deletionTimestamp" not in child["metadata"]
+    ]
+
+
+def stop_job(job: Json | None) -> list[Action]:
+    """Deletes a Job that has not ended."""
     if job is None or "deletionTimestamp" in job["metadata"]:
         return []
     if job_condition(job, "Failed") or job_condition(job, "Complete"):

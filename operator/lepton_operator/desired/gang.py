@@ -1,9 +1,11 @@
 """A gang: one attempt of a training as an Indexed Job, and the headless Service its workers meet by."""
 
-from lepton_operator.api.training_job import TrainingJobSpec
+from dataclasses import dataclass
+
+from lepton_operator.api.training_job import QUEUE_LABEL, TrainingJobSpec
 from lepton_operator.context import Context
 from lepton_operator.desired.own_code import own_code_pod
-from lepton_operator.desired.owner import ATTEMPT_LABEL, Owner
+from lepton_operator.desired.owner import ATTEMPT_LABEL, FOLD_LABEL, Owner
 from lepton_operator.desired.pod import Manifest, container, mount, pod_spec, store_volumes, with_additions
 from lepton_operator.facts import Json
 from lepton_workloads.contract.own_code import OWN_CONTAINER, PUBLISH_CONTAINER
@@ -12,7 +14,9 @@ from lepton_workloads.contract.tasks import (
     GANG_PORT,
     MODELS_DIR,
     REPORT_PORT,
+    Fold,
     TrainTask,
+    WarmStart,
 )
 
 COMPONENT = "training"
@@ -20,6 +24,7 @@ CONTAINER = OWN_CONTAINER
 """The container that trains, by Lepton's code or the user's."""
 DATASET_ANNOTATION = "lepton.ai/dataset-digest"
 CLAIM_ANNOTATION = "lepton.ai/dataset-claim"
+WARM_START_ANNOTATION = "lepton.ai/warm-start"
 """On each attempt: the prepared data it uses and where it is, so that a lost status doesn't change it."""
 
 
@@ -51,36 +56,73 @@ def gang_service(owner: Owner) -> Manifest:
     }
 
 
-def attempt_labels(owner: Owner, attempt: int) -> Manifest:
+def fold_name(owner: Owner, fold: int, attempt: int) -> str:
+    """Name of the Job of an attempt at a fold of the cross-validation."""
+    return f"{owner.name}-f{fold}-a{attempt}"
+
+
+def attempt_labels(owner: Owner, attempt: int, fold: int | None = None) -> Manifest:
     """The labels by which an attempt's Job is found, for one that lost them; nothing else is ever changed."""
     labels = owner.labels(COMPONENT) | {ATTEMPT_LABEL: str(attempt)}
-    metadata = {"name": attempt_name(owner, attempt), "labels": labels}
-    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata}
+    name = attempt_name(owner, attempt)
+    if fold is not None:
+        labels[FOLD_LABEL] = str(fold)
+        name = fold_name(owner, fold, attempt)
+    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name, "labels": labels}}
+
+
+@dataclass(frozen=True, slots=True)
+class Pinned:
+    """What all attempts of a job use, whatever happens to the objects that it came from."""
+
+    dataset_key: str
+    data_claim: str
+    warm_start: str | None = None
+    """Digest of the version whose weights it begins with."""
+    queue: str | None = None
+    """The queue that starts and stops the Jobs."""
 
 
 def attempt_job(
-    owner: Owner, spec: TrainingJobSpec, dataset_key: str, data_claim: str, attempt: int, context: Context
+    owner: Owner,
+    spec: TrainingJobSpec,
+    pinned: Pinned,
+    attempt: int,
+    context: Context,
+    fold: int | None = None,
 ) -> Manifest:
-    """batch/v1 Job without retries: the first failed pod ends the attempt, the operator makes the next."""
-    metadata = attempt_labels(owner, attempt)["metadata"]
-    labels = metadata["labels"]
-    pod = (_pod if spec.network.custom is None else own_code_pod)(
-        owner, spec, dataset_key, data_claim, attempt, _peers(owner, spec, attempt), context
-    )
-    metadata["annotations"] = {DATASET_ANNOTATION: dataset_key, CLAIM_ANNOTATION: data_claim}
-    template = {"metadata": {"labels": labels}, "spec": pod | {"subdomain": gang_name(owner)}}
-    return {
-        "apiVersion": "batch/v1",
-        "kind": "Job",
-        "metadata": metadata,
-        "spec": {
-            "completionMode": "Indexed",
-            "completions": spec.workers,
-            "parallelism": spec.workers,
-            "backoffLimit": 0,
-            "template": with_additions(template, spec.pod_template),
-        },
+    """batch/v1 Job without retries: the first failed pod ends the attempt, the operator makes the next.
+
+    A fold is trained by one worker. A Job for a queue is made suspended: the queue starts it.
+    """
+    workers = spec.workers if fold is None else 1
+    manifest = attempt_labels(owner, attempt, fold)
+    metadata = manifest["metadata"]
+    peers = [f"{metadata['name']}-{at}.{gang_name(owner)}.{owner.namespace}.svc" for at in range(workers)]
+    if spec.network.custom is None:
+        pod = _pod(owner, spec, pinned, attempt, peers, context, fold)
+    else:
+        pod = own_code_pod(owner, spec, pinned.dataset_key, pinned.data_claim, attempt, peers, context)
+    template = {
+        "metadata": {"labels": dict(metadata["labels"])},
+        "spec": pod | {"subdomain": gang_name(owner)},
     }
+    metadata["annotations"] = {
+        DATASET_ANNOTATION: pinned.dataset_key,
+        CLAIM_ANNOTATION: pinned.data_claim,
+        **({WARM_START_ANNOTATION: pinned.warm_start} if pinned.warm_start else {}),
+    }
+    job: Manifest = {
+        "completionMode": "Indexed",
+        "completions": workers,
+        "parallelism": workers,
+        "backoffLimit": 0,
+        "template": with_additions(template, spec.pod_template),
+    }
+    if pinned.queue:
+        metadata["labels"] = metadata["labels"] | {QUEUE_LABEL: pinned.queue}
+        job["suspend"] = True
+    return manifest | {"spec": job}
 
 
 def main_container(spec: TrainingJobSpec) -> str:
@@ -104,35 +146,36 @@ def trainer_image(job: Json) -> str:
     return found
 
 
-def _peers(owner: Owner, spec: TrainingJobSpec, attempt: int) -> list[str]:
-    """DNS name of each worker's pod, in the order of the index."""
-    name = attempt_name(owner, attempt)
-    return [f"{name}-{index}.{gang_name(owner)}.{owner.namespace}.svc" for index in range(spec.workers)]
-
-
 def _pod(
     owner: Owner,
     spec: TrainingJobSpec,
-    dataset_key: str,
-    data_claim: str,
+    pinned: Pinned,
     attempt: int,
     peers: list[str],
     context: Context,
+    fold: int | None,
 ) -> Manifest:
+    validation = spec.evaluation.cross_validation
     task = TrainTask(
         job=owner.full_name,
         job_uid=owner.uid,
         attempt=attempt,
-        workers=spec.workers,
+        workers=len(peers),
         peers=peers,
         dataset_name=spec.dataset.name,
-        dataset_key=dataset_key,
+        dataset_key=pinned.dataset_key,
         network=spec.network.cnn,
         training=spec.training,
+        checkpoint=spec.checkpoint,
+        top_k=spec.evaluation.top_k,
+        gate=spec.evaluation.gate,
+        cross_validation=validation,
+        fold=None if fold is None or validation is None else Fold(index=fold, folds=validation.folds),
+        warm_start=_warm_start(spec, pinned),
         startup_deadline_seconds=spec.startup_deadline_seconds,
         image=context.trainer_image,
     )
-    volumes, data_mount = store_volumes(spec.storage.claim_name, data_claim, dataset_key)
+    volumes, data_mount = store_volumes(spec.storage.claim_name, pinned.data_claim, pinned.dataset_key)
     mounts = [
         data_mount,
         mount("store", MODELS_DIR, "models"),
@@ -144,3 +187,9 @@ def _pod(
     ]
     train = container(CONTAINER, context.trainer_image, "train", task, spec.pod_resources, context, mounts)
     return pod_spec([train | {"ports": ports}], volumes, restart_policy="Never", grace_seconds=30)
+
+
+def _warm_start(spec: TrainingJobSpec, pinned: Pinned) -> WarmStart | None:
+    if spec.warm_start is None or pinned.warm_start is None:
+        return None
+    return WarmStart(digest=pinned.warm_start, frozen_layers=spec.warm_start.frozen_layers or [])

@@ -12,6 +12,7 @@ NAME_LABEL = "lepton.ai/name"
 UID_LABEL = "lepton.ai/uid"
 VERSION_LABEL = "lepton.ai/version"
 ATTEMPT_LABEL = "lepton.ai/attempt"
+FOLD_LABEL = "lepton.ai/fold"
 
 
 @dataclass(frozen=True, slots=True)

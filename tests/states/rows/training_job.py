@@ -34,6 +34,7 @@ from tests.unit.builders import (
     observe,
     pod,
     ready_dataset,
+    succeeded_job,
     trained_text,
     training_job,
     waits,
@@ -67,7 +68,8 @@ LIMITED = {"activeDeadlineSeconds": 100}
 
 def attempt(obj: Obj, *conditions: str) -> Obj:
     """The Job of the first attempt."""
-    return job_from(manifest_of(decide(observe(obj, dataset=ready_dataset()))), *conditions)
+    going = {**obj, "spec": {**obj["spec"], "suspend": False}}
+    return job_from(manifest_of(decide(observe(going, dataset=ready_dataset()))), *conditions)
 
 
 def world(*conditions: str, pods: tuple[Obj, ...] = (), spec: Obj | None = None, **facts: Any) -> Observed:
@@ -181,6 +183,51 @@ def of_refused_pods(situation: str, reason: str, message: str) -> Row:
     return Row(situation, WAITING, reason, world(warnings=(told,)))
 
 
+def queued() -> Observed:
+    """The Job of the first attempt as a queue wants it."""
+    obj = training_job()
+    obj["metadata"]["labels"] = {"kueue.x-k8s.io/queue-name": "team-a"}
+    return observe(obj, attempt(obj))
+
+
+def judged(evaluation: Obj, **result: Any) -> Observed:
+    """The training is done, and is to be judged so."""
+    obj = training_job(evaluation=evaluation)
+    job = attempt(obj, "Complete")
+    one = {"phase": "Succeeded", "containers": [ended(0, trained_text(**result), "Completed")]}
+    return observe(obj, job, pod(job, 0, **one))
+
+
+def folding(*conditions: str, pods: tuple[Obj, ...] = ()) -> Observed:
+    """The training is done, and the first fold has a Job with these conditions and pods."""
+    facts = after_visit(judged(FOLDS))
+    job = job_from(manifest_of(decide(facts)), *conditions)
+    made = [pod(job, at, **parts) for at, parts in enumerate(pods)]
+    return replace(facts, children={("Job", job["metadata"]["name"]): job}, pods=tuple(made))
+
+
+def cross_validated(gate: Obj) -> Observed:
+    """All folds are done: accuracies 0.9 and 0.8."""
+    facts = judged(FOLDS | {"gate": {"metric": "crossValidationAccuracy"} | gate})
+    rows = [{"fold": at, "attempt": 1, "accuracy": 0.9 - at / 10, "loss": 0.1} for at in range(2)]
+    return with_status(after_visit(facts), evaluation={"folds": rows})
+
+
+def warm(job: Obj | None, **spec: Any) -> Observed:
+    """It begins with the weights of another job."""
+    return before(
+        {"warmStart": {"trainingJob": {"name": "older"}}, **spec}, dataset=ready_dataset(), training_job=job
+    )
+
+
+def unfinished(status: str, reason: str) -> Obj:
+    """A training job with this condition."""
+    return training_job() | {"status": {"conditions": [condition("Succeeded", status, reason, "so it is")]}}
+
+
+FOLDS = {"crossValidation": {"folds": 2}}
+GATE = {"gate": {"metric": "recall", "label": "7", "atLeast": 0.95}}
+PAUSED = {"suspend": True}
 SMALL = {"network": {"convolutions": [8] * 6}}
 SUCCEEDED = Row("the version is there", DONE, "Succeeded", succeeded())
 TRAINING = Row("all workers run", GOING, "Training", world(pods=(RUNNING,)))
@@ -196,6 +243,19 @@ ROWS = (
         before(dataset=outdated_dataset())),
     Row("the pictures are too small for the network", STALLED, "InvalidSpec",
         before(SMALL, dataset=ready_dataset())),
+    Row("it begins with the weights of a job that does not exist", WAITING, "TrainingJobNotFound", warm(None)),
+    Row("it begins with the weights of a job that goes on", GOING, "TrainingJobNotReady",
+        warm(unfinished("Unknown", "Training"))),
+    Row("it begins with the weights of a job that has failed", STALLED, "TrainingJobFailed",
+        warm(unfinished("False", "Diverged"))),
+    Row("it begins with a version on another claim", STALLED, "InvalidSpec",
+        warm(succeeded_job(), storage={"claimName": "mine"})),
+    Row("it watches a validation split that the dataset doesn't have", STALLED, "InvalidSpec",
+        before({"training": {"earlyStopping": {}}}, dataset=ready_dataset() | {
+            "spec": dataset(split={"train": 0.9, "validation": 0, "test": 0.1})["spec"]})),
+    Row("suspended before its first attempt", GOING, "Suspended", before(PAUSED, dataset=ready_dataset())),
+    Row("suspended while it trained", GOING, "Suspended", world(spec=PAUSED, pods=(RUNNING,))),
+    Row("its Job waits for a queue", GOING, "Queued", queued()),
     Row("the first attempt is made", GOING, "Starting", before(dataset=ready_dataset())),
     Row("its workers start", STARTING, "Starting",
         world(spec={"workers": 2}, pods=(RUNNING, pending(waits("ContainerCreating"))))),
@@ -236,6 +296,20 @@ ROWS = (
     Row("the chief ended well and said nothing that can be read", GOING, "InternalError",
         world("Complete", pods=({"phase": "Succeeded", "containers": [ended(0, "done", "Completed")]},))),
     SUCCEEDED,
+    Row("the version is there, the gate is passed", DONE, "Succeeded", judged(GATE, gate_value=0.96)),
+    Row("the version is there, the gate is not passed", ENDED, "GateNotPassed", judged(GATE, gate_value=0.9)),
+    Row("the version is there, the gate's figure can't be measured", ENDED, "GateNotPassed", judged(GATE)),
+    Row("the version is there, the folds of the cross-validation begin", GOING, "CrossValidating", judged(FOLDS)),
+    Row("a fold is being trained", GOING, "CrossValidating", folding(pods=(RUNNING,))),
+    Row("a fold has failed; another attempt follows", GOING, "ContainerFailed",
+        folding("FailureTarget", "Failed", pods=({"phase": "Failed", "containers": [ended(1, "boom")]},))),
+    Row("the result of a fold was lost with its pod", GOING, "Restarting", folding("Complete")),
+    Row("all folds are done, the gate over them is passed", DONE, "Succeeded", cross_validated({"atLeast": 0.85})),
+    Row("all folds are done, the gate over them is not passed", ENDED, "GateNotPassed",
+        cross_validated({"atLeast": 0.86})),
+    Row("suspended while folds were trained", GOING, "Suspended",
+        replace(folding(pods=(RUNNING,)), object={**folding().object, "spec": training_job(
+            evaluation=FOLDS, suspend=True)["spec"]})),
     Row("succeeded; all children are gone", DONE, "Succeeded",
         observe(after_visit(succeeded()).object), now=NOW + 100_000),
     Row("the spec can't be read by this version", STALLED, "InvalidSpec", unreadable()),

@@ -205,6 +205,7 @@ def test_progress_comes_from_the_chief_of_this_attempt() -> None:
         "etaSeconds": 12,
         "validationLoss": 1.1,
         "validationAccuracy": 0.6,
+        "updateTime": timestamp(NOW),
     }
     assert (plan.status["loss"], plan.status["accuracy"]) == (1.2346, 0.5)
     assert len(plan.pulls) == 2

@@ -15,7 +15,7 @@ from lepton_operator.api.model import ModelArtifact, ModelSpec
 from lepton_operator.api.training_job import TrainingJobSpec
 from lepton_operator.context import Context
 from lepton_operator.decide.attempt import MAX_DISRUPTIONS
-from lepton_operator.desired.gang import attempt_job, gang_service
+from lepton_operator.desired.gang import Pinned, attempt_job, gang_service
 from lepton_operator.desired.owner import Owner
 from lepton_operator.desired.prepare_job import content_hash, job_name, prepare_job
 from lepton_operator.desired.quantity import canonical
@@ -51,7 +51,7 @@ def model_spec(**spec: Any) -> ModelSpec:
 
 
 def training(**spec: Any) -> Manifest:
-    return attempt_job(OWNER, training_spec(**spec), KEY, "lepton-store", MOST_ATTEMPTS, CONTEXT)
+    return attempt_job(OWNER, training_spec(**spec), Pinned(KEY, "lepton-store"), MOST_ATTEMPTS, CONTEXT)
 
 
 def serving(artifact: ModelArtifact = PATH_ARTIFACT, context: Context = CONTEXT, **spec: Any) -> Manifest:
@@ -62,7 +62,7 @@ WORKLOADS = {
     "prepare": prepare_job(OWNER, dataset_spec(parallelism=64), CONTEXT),
     "prepare a claim": prepare_job(OWNER, dataset_spec(**PVC), CONTEXT),
     "train": training(workers=64, training={"batchSize": 64}),
-    "train on data of another claim": attempt_job(OWNER, training_spec(), KEY, "other", 1, CONTEXT),
+    "train on data of another claim": attempt_job(OWNER, training_spec(), Pinned(KEY, "other"), 1, CONTEXT),
     "own code": training(workers=2, network=OWN_CODE),
     "serve from a claim": serving(),
     "serve from a URL": serving(URL_ARTIFACT),
@@ -285,7 +285,7 @@ def test_hashes_are_what_they_were() -> None:
 
 
 def test_a_gang_is_told_all_its_peers() -> None:
-    job = attempt_job(OWNER, training_spec(workers=2), KEY, "lepton-store", 3, CONTEXT)
+    job = attempt_job(OWNER, training_spec(workers=2), Pinned(KEY, "lepton-store"), 3, CONTEXT)
     told = task(pod_of(job)["containers"][0], TrainTask)
     name = job["metadata"]["name"]
     service_name = gang_service(OWNER)["metadata"]["name"]
@@ -302,7 +302,7 @@ def test_the_gang_publishes_addresses_before_it_is_ready() -> None:
 
 
 def test_training_mounts_its_own_parts_of_the_store_only() -> None:
-    pod = pod_of(attempt_job(OWNER, training_spec(), KEY, "other", 1, CONTEXT))
+    pod = pod_of(attempt_job(OWNER, training_spec(), Pinned(KEY, "other"), 1, CONTEXT))
     mounts = {mount["subPath"]: mount for mount in pod["containers"][0]["volumeMounts"] if "subPath" in mount}
     assert set(mounts) == {f"datasets/{KEY}", "models", f"checkpoints/{OWNER.uid}"}
     assert mounts[f"datasets/{KEY}"] == {

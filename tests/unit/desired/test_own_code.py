@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from lepton_operator.desired.gang import attempt_job, main_container, main_image, trainer_image
+from lepton_operator.desired.gang import Pinned, attempt_job, main_container, main_image, trainer_image
 from lepton_workloads.contract.own_code import OwnCodeTask
 from tests.unit.builders import CONTEXT, KEY
 from tests.unit.desired.test_manifests import (
@@ -151,7 +151,7 @@ def test_the_sidecar_takes_little_and_no_device(resources: Manifest, limits: Man
 def test_whose_outcome_and_image_count() -> None:
     for network in ({}, OWN_CODE):
         spec = training_spec(network=network)
-        job = attempt_job(OWNER, spec, KEY, "lepton-store", 1, CONTEXT)
+        job = attempt_job(OWNER, spec, Pinned(KEY, "lepton-store"), 1, CONTEXT)
         assert pod_of(job)["containers"][0]["name"] == main_container(spec)
         assert pod_of(job)["containers"][0]["image"] == main_image(spec, CONTEXT)
         assert trainer_image(job) == ("team/trainer:7" if network else CONTEXT.trainer_image)

@@ -12,7 +12,7 @@ from lepton_operator.api.pod_template import (
     OWN_PREFIXES,
 )
 from lepton_operator.api.volumes import CLOSED_FOLDERS, CLOSED_PLACES, OWN_VOLUMES
-from lepton_operator.desired.gang import attempt_job
+from lepton_operator.desired.gang import Pinned, attempt_job
 from lepton_operator.desired.own_code import HOME_ENV
 from lepton_operator.desired.prepare_job import prepare_job
 from lepton_operator.desired.serving import TEMPLATE_ANNOTATION
@@ -74,7 +74,9 @@ def with_template(template: Manifest) -> dict[str, Manifest]:
     return {
         "prepare": prepare_job(OWNER, dataset_spec(podTemplate=template), CONTEXT),
         "own code": training(network=OWN_CODE, podTemplate=template),
-        "train": attempt_job(OWNER, training_spec(podTemplate=template), KEY, "lepton-store", 1, CONTEXT),
+        "train": attempt_job(
+            OWNER, training_spec(podTemplate=template), Pinned(KEY, "lepton-store"), 1, CONTEXT
+        ),
         "serve": serving(podTemplate=template),
     }
 

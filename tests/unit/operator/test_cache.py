@@ -3,7 +3,7 @@
 from typing import Any
 
 from lepton_operator.cache import LAST_APPLIED, Cache
-from lepton_operator.observe import dataset_reference
+from lepton_operator.observe import references_of
 from lepton_operator.resources import JOB, LEPTON_RESOURCES, POD
 
 
@@ -119,14 +119,14 @@ def test_children_are_found_by_controller_and_pods_by_label() -> None:
 
 
 def test_objects_are_found_by_what_they_name() -> None:
-    cache = Cache(LEPTON_RESOURCES[1], reference_of=dataset_reference)
+    cache = Cache(LEPTON_RESOURCES[1], references_of=references_of)
     cache.upsert(job("t", "u", 1, dataset={"name": "digits"}))
-    assert len(cache.referring_to("ns", "digits")) == 1
-    assert cache.referring_to("other", "digits") == []
+    assert len(cache.referring_to("ns", "LeptonDataset/digits")) == 1
+    assert cache.referring_to("other", "LeptonDataset/digits") == []
     cache.upsert(job("t", "u", 2, dataset={"name": "faces"}))
-    assert cache.referring_to("ns", "digits") == []
+    assert cache.referring_to("ns", "LeptonDataset/digits") == []
     cache.remove(job("t", "u", 3))
-    assert cache.referring_to("ns", "faces") == []
+    assert cache.referring_to("ns", "LeptonDataset/faces") == []
 
 
 def test_listeners_hear_of_changes_only() -> None:
