@@ -41,6 +41,9 @@ def build_network(
     picture: Picture,
     classes: int,
     dropout: Callable[[float, int], Any] = lambda rate, _: keras.layers.Dropout(rate),
+    *,
+    synchronized: bool = False,
+    dtype: str = "float32",
 ) -> Any:
     """A functional model: `image` (N, height, width, channels) -> `probabilities` (N, classes), both float32.
 
@@ -48,6 +51,8 @@ def build_network(
 
     Args:
         dropout: makes the dropout layer of a rate and a position; training puts its own here.
+        synchronized: batch normalization over all workers' parts of the batch.
+        dtype: Keras dtype policy of the layers, such as mixed_bfloat16; the softmax stays float32.
 
     Raises:
         WorkloadError: InvalidSpec, see `check_size`.
@@ -56,20 +61,28 @@ def build_network(
     layers = keras.layers
     image = keras.Input((picture.height, picture.width, picture.channels), dtype="float32", name=INPUT)
     x = image
-    for block, filters in enumerate(cnn.convolutions):
+    for block, (filters, kernel, pool) in enumerate(cnn.blocks):
         x = layers.Conv2D(
             filters,
-            cnn.kernel_size,
+            kernel,
             padding=cnn.padding,
-            activation=cnn.activation,
+            activation=None if cnn.batch_normalization else cnn.activation,
+            dtype=dtype,
             name=f"convolution_{block}",
         )(x)
-        x = layers.MaxPooling2D(cnn.pool_size, name=f"pooling_{block}")(x)
-    x = layers.Flatten(name="flatten")(x)
+        if cnn.batch_normalization:
+            x = layers.BatchNormalization(
+                synchronized=synchronized, dtype=dtype, name=f"batch_normalization_{block}"
+            )(x)
+            x = layers.Activation(cnn.activation, dtype=dtype, name=f"activation_{block}")(x)
+        x = layers.MaxPooling2D(pool, dtype=dtype, name=f"pooling_{block}")(x)
+        if cnn.convolution_dropout > 0:
+            x = dropout(cnn.convolution_dropout, block)(x)
+    x = layers.Flatten(dtype=dtype, name="flatten")(x)
     for position, units in enumerate(cnn.dense):
-        x = layers.Dense(units, activation=cnn.activation, name=f"dense_{position}")(x)
+        x = layers.Dense(units, activation=cnn.activation, dtype=dtype, name=f"dense_{position}")(x)
         if cnn.dropout > 0:
-            x = dropout(cnn.dropout, position)(x)
+            x = dropout(cnn.dropout, len(cnn.convolutions) + position)(x)
     output = layers.Dense(classes, activation="softmax", dtype="float32", name=OUTPUT)(x)
     return keras.Model(image, output, name="cnn")
 
