@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import ValidationError
 
-from lepton_workloads.contract.data import MANIFEST_FILE, DatasetManifest, SplitName
+from lepton_workloads.contract.data import MANIFEST_FILE, DatasetManifest, SplitInfo, SplitName
 from lepton_workloads.contract.outcome import Failure
+from lepton_workloads.contract.tasks import Fold
 from lepton_workloads.storage import sha256_of
 from lepton_workloads.termination import WorkloadError
 
@@ -26,6 +27,8 @@ class Batch(NamedTuple):
     """(B,), 1 for a picture, 0 for padding."""
     pictures: int
     """Pictures in the global batch, over all workers."""
+    samples: npt.NDArray[np.int64]
+    """(B,), index of each picture in its split."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +57,9 @@ class SplitData:
             mine = batch[index * local : (index + 1) * local]
             weights = np.zeros(local, np.float32)
             weights[: len(mine)] = 1
-            padded = np.full(local, batch[0])
+            padded = np.full(local, batch[0], np.int64)
             padded[: len(mine)] = mine
-            yield Batch(self.images[padded], self.labels[padded], weights, len(batch))
+            yield Batch(self.images[padded], self.labels[padded], weights, len(batch), padded)
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,46 @@ class Dataset:
 
     manifest: DatasetManifest
     splits: dict[SplitName, SplitData]
+
+    def fold(self, fold: Fold, seed: int) -> "Dataset":
+        """One fold of train and validation together: its part is held out as validation; there is no test split.
+
+        The parts are drawn per class with a seed, so that each has its share of every class.
+
+        Raises:
+            WorkloadError: InvalidSpec, when a part would be empty.
+        """
+        sources = [self.splits[SplitName.TRAIN], self.splits[SplitName.VALIDATION]]
+        labels = np.concatenate([source.labels for source in sources])
+        held_out = fold_parts(labels, fold.folds, seed) == fold.index
+        if not held_out.any() or held_out.all():
+            text = (
+                f"{len(labels)} pictures are too few for {fold.folds} folds: ask for fewer folds in a new job"
+            )
+            raise WorkloadError(Failure.INVALID_SPEC, text, terminal=True)
+        images = np.concatenate([source.images for source in sources])
+        splits = {
+            SplitName.TRAIN: SplitData(images[~held_out], labels[~held_out]),
+            SplitName.VALIDATION: SplitData(images[held_out], labels[held_out]),
+            SplitName.TEST: SplitData(images[:0], labels[:0]),
+        }
+        classes = len(self.manifest.labels)
+        infos = {
+            name: SplitInfo(
+                samples=len(split), per_class=np.bincount(split.labels, minlength=classes).tolist()
+            )
+            for name, split in splits.items()
+        }
+        return Dataset(self.manifest.model_copy(update={"splits": infos}), splits)
+
+
+def fold_parts(labels: npt.NDArray[np.int32], folds: int, seed: int) -> npt.NDArray[np.int64]:
+    """Number of the part of each sample, int64 (N,): dealt out class after class in a seeded order."""
+    order = np.random.Generator(np.random.PCG64([seed, 0xF01D])).permutation(len(labels))
+    by_class = order[np.argsort(labels[order], kind="stable")]
+    parts = np.empty(len(labels), np.int64)
+    parts[by_class] = np.arange(len(labels)) % folds
+    return parts
 
 
 def epoch_order(samples: int, seed: int, epoch: int) -> npt.NDArray[np.int64]:
