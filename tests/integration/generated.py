@@ -56,6 +56,12 @@ def _resources() -> SearchStrategy[Any]:
     return st.fixed_dictionaries({"requests": requests}, optional={"limits": limits})
 
 
+def _network() -> SearchStrategy[Any]:
+    """Any sizes; a program of one's own has tests of its own."""
+    drawn_ones = values(SCHEMAS["LeptonTrainingJob"]["properties"]["network"])
+    return drawn_ones.map(lambda one: {name: one[name] for name in one if name != "custom"} | {"type": "cnn"})
+
+
 def _autoscaling() -> SearchStrategy[Any]:
     bounds = st.sampled_from(((1, 3), (2, 3), (2, 5)))
     return bounds.map(lambda found: {"minReplicas": found[0], "maxReplicas": found[1]})
@@ -97,6 +103,7 @@ def _special(claims: tuple[str, ...], jobs: tuple[str, ...], deadlines: tuple[in
         "startupDeadlineSeconds": st.sampled_from(deadlines),
         "activeDeadlineSeconds": st.sampled_from((3600, 31_536_000)),
         "dataset": st.sampled_from(jobs).map(lambda name: {"name": name}),
+        "network": _network(),
         "workers": st.integers(1, 2),
         "training.batchSize": st.sampled_from((2, 64, 65_536)),
         "replicas": st.integers(0, 3),
