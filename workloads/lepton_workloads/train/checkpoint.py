@@ -54,8 +54,9 @@ class Note(Record):
     seed: int
     sums: Sums = Sums()
     history: list[Epoch]
-    plateau: dict[str, Any] | None = None
-    early_stop: dict[str, Any] | None = None
+    after_epoch: dict[str, dict[str, Any]] = Field(
+        default={}, description="State of what watches the figures from epoch to epoch."
+    )
     best_epoch: int | None = None
     finished: bool = Field(False, description="All epochs are done, or it stopped early.")
     stopped_early: bool = False

@@ -47,6 +47,27 @@ def check_gate(task: TrainTask, labels: list[str]) -> None:
     raise WorkloadError(Failure.INVALID_SPEC, printable(text), terminal=True)
 
 
+def check_monitors(task: TrainTask, dataset: Dataset) -> None:
+    """Refuse to watch validation figures of a dataset that has no validation split.
+
+    Raises:
+        WorkloadError: InvalidSpec.
+    """
+    if len(dataset.splits[SplitName.VALIDATION]):
+        return
+    schedule, early = task.training.learning_rate_schedule, task.training.early_stopping
+    monitors = {"earlyStopping.monitor": early.monitor if early else None}
+    if schedule and schedule.type == "ReduceLROnPlateau":
+        monitors["learningRateSchedule.monitor"] = schedule.monitor or "validationLoss"
+    for field, monitor in monitors.items():
+        if monitor and monitor.startswith("validation"):
+            text = (
+                f"training.{field} is {monitor}, but the dataset {task.dataset_name} has no validation split: "
+                "give it one (split.validation), or watch loss or accuracy"
+            )
+            raise WorkloadError(Failure.INVALID_SPEC, text, terminal=True)
+
+
 def check_labels(dataset: Dataset, folder: Path) -> None:
     """Refuse labels that are no class; the network would train on nonsense or fail without a name.
 

@@ -19,6 +19,7 @@ from lepton_workloads.contract.tasks import TrainTask
 from lepton_workloads.logs import Log
 from lepton_workloads.report import ReportServer
 from lepton_workloads.termination import WorkloadError
+from lepton_workloads.train.after_epoch import AfterEpoch
 from lepton_workloads.train.agreement import check_agreement
 from lepton_workloads.train.checkpoint import Checkpoints, Note
 from lepton_workloads.train.data import Batch, Dataset, SplitData, epoch_order
@@ -68,7 +69,8 @@ class Loop:
         self.train = dataset.splits[SplitName.TRAIN]
         self.batch_size = self._batch_size()
         self.steps_per_epoch = math.ceil(len(self.train) / self.batch_size)
-        self.steps = Steps(task, index, dataset.manifest, strategy)
+        self.steps = Steps(task, index, dataset.manifest, strategy, self.steps_per_epoch)
+        self.after_epoch = AfterEpoch(task.training, self.steps.model, self.steps.optimizer)
         self.trained = Trained(self.steps.model)
         self.epochs = 0
         """Finished ones."""
@@ -86,7 +88,7 @@ class Loop:
         checkpoint = self.helpers.checkpoints.load(name)
         note = checkpoint.note
         try:
-            restore_state(checkpoint.arrays, self.steps.model, self.steps.optimizer)
+            best = restore_state(checkpoint.arrays, self.steps.model, self.steps.optimizer)
         except WorkloadError:
             if self.index == 0:
                 self.helpers.checkpoints.discard(name)
@@ -94,7 +96,8 @@ class Loop:
         self.epochs, self.step, self.finished = note.epoch, note.step, note.finished
         self.running = Running(**note.sums.model_dump())
         self.trained.history = list(note.history)
-        self.trained.best_epoch, self.trained.stopped_early = note.best_epoch, note.stopped_early
+        self.trained.stopped_early = note.stopped_early
+        self.after_epoch.restore(note.after_epoch, best, note.best_epoch)
         self.trained.resumed_from = name
         weights = weights_digest(self.steps.model)
         log.info(
@@ -115,6 +118,8 @@ class Loop:
             while not self.finished:
                 self._train_epoch(progress)
                 self._finish_epoch(progress)
+        self.after_epoch.finish()
+        self.trained.best_epoch = self.after_epoch.best_epoch
         self.trained.seconds = progress.seconds
         return self.trained
 
@@ -171,6 +176,9 @@ class Loop:
             learning_rate=self.steps.learning_rate,
         )
         self.trained.history.append(figures)
+        if self.after_epoch.look(figures) and not self.finished:
+            self.finished = self.trained.stopped_early = True
+            log.info("Stopped early", epoch=self.epochs, best_epoch=self.after_epoch.best_epoch)
         self.running, self.step = Running(), 0
         log.info(
             "Finished epoch", job=self.task.job, index=self.index, weights=weights, **figures.to_json_dict()
@@ -201,13 +209,16 @@ class Loop:
             seed=self.task.training.seed,
             sums=self.running.to_sums(),
             history=trained.history,
-            best_epoch=trained.best_epoch,
+            best_epoch=self.after_epoch.best_epoch,
+            after_epoch=self.after_epoch.state(),
             finished=self.finished,
             stopped_early=trained.stopped_early,
             weights_digest=weights,
         )
         start = time.monotonic()
-        name = self.helpers.checkpoints.write(note, state_of(self.steps.model, self.steps.optimizer, None))
+        name = self.helpers.checkpoints.write(
+            note, state_of(self.steps.model, self.steps.optimizer, self.after_epoch.best)
+        )
         self.helpers.server.count(checkpoints=1)
         self.helpers.watch.beat()
         log.info("Wrote a checkpoint", checkpoint=name, seconds=round(time.monotonic() - start, 3))

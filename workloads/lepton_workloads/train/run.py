@@ -25,7 +25,13 @@ from lepton_workloads.storage import remove, remove_stale, remove_surely, storag
 from lepton_workloads.termination import at_sigterm, printable
 from lepton_workloads.train import artifact, gate
 from lepton_workloads.train.checkpoint import Checkpoints
-from lepton_workloads.train.checks import check_gate, check_labels, check_task, check_warm_start
+from lepton_workloads.train.checks import (
+    check_gate,
+    check_labels,
+    check_monitors,
+    check_task,
+    check_warm_start,
+)
 from lepton_workloads.train.data import Dataset, open_dataset
 from lepton_workloads.train.stop import Stop
 from lepton_workloads.train.watch import GangWatch
@@ -87,6 +93,7 @@ def _open(task: TrainTask) -> Dataset:
         dataset = open_dataset(folder, task.dataset_key)
         check_labels(dataset, folder)
     check_gate(task, dataset.manifest.labels)
+    check_monitors(task, dataset)
     check_warm_start(task)
     return dataset
 

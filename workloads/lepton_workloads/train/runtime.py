@@ -36,8 +36,16 @@ def start(task: TrainTask, threads: int) -> Any:
         )
         take_sigterm()  # TensorFlow's coordination swallows it, and the pod would last until it is killed
     keras.utils.set_random_seed(task.training.seed)
-    tf.config.experimental.enable_op_determinism()
+    if not uses_xla(task):
+        # With it XLA refuses the gradient of max-pooling; what XLA makes for a CPU is deterministic by itself.
+        tf.config.experimental.enable_op_determinism()
     return strategy
+
+
+def uses_xla(task: TrainTask) -> bool:
+    """Whether the step is compiled: not with collectives in the middle of it, which synchronized layers have."""
+    synchronized = task.workers > 1 and task.network.batch_normalization
+    return task.training.jit_compile and not synchronized
 
 
 @contextmanager

@@ -14,42 +14,46 @@ import tensorflow as tf
 
 from lepton_workloads.contract.data import DatasetManifest
 from lepton_workloads.contract.tasks import TrainTask
+from lepton_workloads.logs import Log
 from lepton_workloads.train.data import Batch
 from lepton_workloads.train.dropout import DropoutSeed, SeededDropout
+from lepton_workloads.train.losses import picture_losses
 from lepton_workloads.train.network import build_network
+from lepton_workloads.train.optimizers import make_optimizer
+from lepton_workloads.train.runtime import uses_xla
 
-OPTIMIZERS = {
-    "adam": keras.optimizers.Adam,
-    "adamw": keras.optimizers.AdamW,
-    "nadam": keras.optimizers.Nadam,
-    "rmsprop": keras.optimizers.RMSprop,
-    "sgd": keras.optimizers.SGD,
-}
+log = Log(__name__)
 
 
 class Steps:
     """Training, validation and agreement, one call a step; every worker must make the same calls."""
 
-    def __init__(self, task: TrainTask, index: int, manifest: DatasetManifest, strategy: Any) -> None:
+    def __init__(
+        self, task: TrainTask, index: int, manifest: DatasetManifest, strategy: Any, steps_per_epoch: int
+    ) -> None:
+        training, classes = task.training, len(manifest.labels)
         self._strategy = strategy
         self._workers = task.workers
         self._index = index
         self._normalization = manifest.normalization
-        self._dropout = DropoutSeed(task.training.seed, index)
+        self._dropout = DropoutSeed(training.seed, index)
+        self._losses = picture_losses(training, classes)
         with strategy.scope():
             self.model = build_network(
                 task.network,
                 manifest.picture,
-                len(manifest.labels),
+                classes,
                 lambda rate, position: SeededDropout(rate, position, self._dropout),
+                synchronized=task.workers > 1,
+                dtype=training.precision,
             )
-            self.optimizer = OPTIMIZERS[task.training.optimizer](learning_rate=task.training.learning_rate)
+            self.optimizer = make_optimizer(training, steps_per_epoch)
             self.optimizer.build(self.model.trainable_variables)
-        self._compute = (
-            tf.function(self._gradients, jit_compile=True, autograph=False)
-            if task.training.jit_compile
-            else self._gradients
-        )
+        self._compute = self._gradients
+        if uses_xla(task):
+            self._compute = tf.function(self._gradients, jit_compile=True, autograph=False)
+        elif training.jit_compile:
+            log.warning("Left XLA out: batch normalization speaks with the other workers inside of the step")
         self._train = tf.function(self._distributed_train, autograph=False)
         self._test = tf.function(self._distributed_test, autograph=False)
         self._sum = tf.function(self._distributed_sum, autograph=False)
@@ -128,6 +132,6 @@ class Steps:
         """Loss and hit (0 or 1) of each picture, float32 (B,)."""
         inputs = tf.cast(images, tf.float32) * self._normalization.scale + self._normalization.offset
         probabilities = self.model(inputs, training=training)
-        losses = keras.losses.sparse_categorical_crossentropy(labels, probabilities)
+        losses = self._losses(labels, probabilities)
         found = tf.argmax(probabilities, axis=-1, output_type=tf.int32)
         return losses, tf.cast(tf.equal(found, labels), tf.float32)
