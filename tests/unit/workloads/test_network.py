@@ -85,12 +85,14 @@ def test_every_activation_is_exported_and_computes_the_same(
     from lepton_workloads.train.network import build_network, weights_digest
 
     keras.utils.set_random_seed(1)
-    model = build_network(Cnn(convolutions=[4], dense=[8], activation=activation, dropout=0.5), PICTURE, 3)
+    cnn = Cnn(convolutions=[4], dense=[8], activation=activation, dropout=0.5)
+    model = build_network(cnn, PICTURE, 3)
     data, normalization = split_of(70), Normalization()
-    export(model, tmp_path)
+    export(model, cnn, tmp_path)
     expected = predict(model, data, normalization)
     assert expected.shape == (70, 3)
-    check_export(tmp_path / "model.tflite", data, expected, normalization)
+    found, difference = check_export(tmp_path / "model.tflite", data, expected, normalization)
+    assert np.abs(found - expected).max() == difference
     assert weights_digest(keras.models.load_model(tmp_path / "model.keras")) == weights_digest(model)
     with pytest.raises(WorkloadError, match="differs from the trained one"):
         check_export(tmp_path / "model.tflite", data, expected + 1e-3, normalization)

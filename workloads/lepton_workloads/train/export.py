@@ -6,21 +6,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
-from ai_edge_litert.interpreter import Interpreter
 
 from lepton_workloads.contract.artifact import KERAS_FILE, LITERT_FILE, SAVED_MODEL_DIR
 from lepton_workloads.contract.data import Normalization, Picture
 from lepton_workloads.contract.network import Cnn
 from lepton_workloads.contract.outcome import Failure
-from lepton_workloads.decode import normalize
 from lepton_workloads.logs import Log
 from lepton_workloads.termination import WorkloadError, printable
 from lepton_workloads.train.data import SplitData
+from lepton_workloads.train.explaining import with_explanations
+from lepton_workloads.train.litert import predict_litert
 from lepton_workloads.train.network import INPUT, build_network
-from lepton_workloads.train.predict import BATCH
 
 MAX_DIFFERENCE = 1e-5
-MAX_SAMPLES = 2048
 
 log = Log(__name__)
 
@@ -32,36 +30,51 @@ def rebuild(model: Any, cnn: Cnn, picture: Picture, classes: int) -> Any:
     return rebuilt
 
 
-def export(model: Any, folder: Path) -> None:
+def export(model: Any, cnn: Cnn, folder: Path) -> None:
     """Write model.keras, saved_model/ and model.tflite (float32, any batch size, built-in operations only).
+
+    `model.tflite` has the outputs of `with_explanations`, the others the probabilities alone.
 
     Raises:
         WorkloadError: ExportFailed, naming the operation that the serving runtime lacks.
     """
     model.save(folder / KERAS_FILE)
-    height, width, channels = model.input_shape[1:]
-    signature = [tf.TensorSpec((None, height, width, channels), tf.float32, name=INPUT)]
     model.export(
-        str(folder / SAVED_MODEL_DIR), format="tf_saved_model", input_signature=signature, verbose=False
+        str(folder / SAVED_MODEL_DIR),
+        format="tf_saved_model",
+        input_signature=_input_signature(model),
+        verbose=False,
     )
-    builtin = [tf.lite.OpsSet.TFLITE_BUILTINS]
     try:
-        model.export(
-            str(folder / LITERT_FILE),
-            format="litert",
-            input_signature=signature,
-            target_spec={"supported_ops": builtin},
-            verbose=False,
-        )
+        to_litert(with_explanations(model, cnn), folder / LITERT_FILE, [tf.lite.OpsSet.TFLITE_BUILTINS])
     except Exception as error:  # the converter raises its own and TensorFlow's errors
-        text = f"the network can't be converted for serving: {_gist(error)}"
+        text = f"the network can't be converted for serving: {gist(error)}"
         raise WorkloadError(Failure.EXPORT_FAILED, printable(text), terminal=True) from error
+
+
+def to_litert(model: Any, path: Path, operations: list[Any], **settings: Any) -> None:
+    """Convert to LiteRT with these operations alone; outputs that are a dictionary keep their names.
+
+    Args:
+        settings: attributes of tf.lite.TFLiteConverter.
+
+    Raises:
+        Exception: whatever the converter says.
+    """
+    model.export(
+        str(path),
+        format="litert",
+        input_signature=_input_signature(model),
+        target_spec={"supported_ops": operations},
+        verbose=False,
+        **settings,
+    )
 
 
 def check_export(
     path: Path, split: SplitData, expected: npt.NDArray[np.float32], normalization: Normalization
-) -> float:
-    """The largest difference between the exported file and Keras over (part of) a split.
+) -> tuple[npt.NDArray[np.float32], float]:
+    """What the exported file answers to a split, and the largest difference to Keras.
 
     Args:
         path: model.tflite.
@@ -71,37 +84,26 @@ def check_export(
         WorkloadError: ExportFailed.
     """
     try:
-        found = _run_litert(path, split, normalization)
+        found = predict_litert(path, split, normalization)
     except (RuntimeError, ValueError) as error:
-        text = f"the exported network does not run: {_gist(error)}"
+        text = f"the exported network does not run: {gist(error)}"
         raise WorkloadError(Failure.EXPORT_FAILED, printable(text), terminal=True) from error
-    difference = float(np.abs(found - expected[: len(found)]).max())
+    difference = float(np.abs(found - expected).max())
     log.info("Compared the exported network with Keras", samples=len(found), difference=difference)
     if not difference <= MAX_DIFFERENCE:
         text = (
             f"the exported network differs from the trained one by {difference:g}, above {MAX_DIFFERENCE:g}"
         )
         raise WorkloadError(Failure.EXPORT_FAILED, text, terminal=True)
-    return difference
+    return found, difference
 
 
-def _run_litert(path: Path, split: SplitData, normalization: Normalization) -> npt.NDArray[np.float32]:
-    interpreter = Interpreter(model_path=str(path), num_threads=1)
-    [input_details], [output_details] = interpreter.get_input_details(), interpreter.get_output_details()
-    samples = min(len(split), MAX_SAMPLES)
-    size = min(samples, BATCH)
-    interpreter.resize_tensor_input(input_details["index"], (size, *split.images.shape[1:]))
-    interpreter.allocate_tensors()
-    results = []
-    for batch in split.batches(np.arange(samples), size):
-        interpreter.set_tensor(input_details["index"], normalize(batch.images, normalization))
-        interpreter.invoke()
-        results.append(interpreter.get_tensor(output_details["index"])[: batch.pictures].copy())
-    return np.concatenate(results)
-
-
-def _gist(error: Exception) -> str:
+def gist(error: Exception) -> str:
     """The lines of a converter's long message that name the operation."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     telling = [line for line in lines if "ops:" in line.lower() or "custom op" in line.lower()]
     return " ".join((telling or lines or [type(error).__name__])[:3])[:600]
+
+
+def _input_signature(model: Any) -> list[Any]:
+    return [tf.TensorSpec((None, *model.input_shape[1:]), tf.float32, name=INPUT)]

@@ -1,0 +1,49 @@
+"""The network with the outputs that explanations need, and what they need beside them."""
+
+from typing import Any
+
+import keras
+import numpy as np
+
+from lepton_workloads.contract.network import Cnn
+from lepton_workloads.explain import FEATURES_OUTPUT, Explainer, sums_output
+from lepton_workloads.train.network import OUTPUT
+
+
+def with_explanations(model: Any, cnn: Cnn) -> Any:
+    """The same network, for inference, with its answer, features and sums of the dense layers as named outputs.
+
+    The layers with weights are those of `model`, apart from dense ones, which are copied without their activation: so
+    their sums can be read, which costs nothing.
+    """
+    features = _features_layer(model, len(cnn.blocks) - 1)
+    outputs: dict[str, Any] = {}
+    x = model.input
+    for layer in model.layers[1:]:
+        if layer.name.startswith("dense_"):
+            sums = keras.layers.Dense(layer.units, name=layer.name)
+            x = sums(x)
+            sums.set_weights(layer.get_weights())
+            outputs[sums_output(int(layer.name.removeprefix("dense_")))] = x
+            x = keras.layers.Activation(layer.activation)(x)
+        else:
+            x = layer(x)
+        if layer.name == features:
+            outputs[FEATURES_OUTPUT] = x
+    return keras.Model(model.input, {OUTPUT: x, **outputs}, name=model.name)
+
+
+def explainer_of(model: Any, cnn: Cnn) -> Explainer:
+    """What `explain.npz` holds for this network."""
+    names = [*(f"dense_{position}" for position in range(len(cnn.dense))), OUTPUT]
+    first, *later = (np.asarray(model.get_layer(name).kernel, np.float32) for name in names)
+    channels = cnn.blocks[-1][0]
+    sums = first.reshape(-1, channels, first.shape[1]).sum(axis=0, dtype=np.float64)
+    return Explainer(cnn.activation, np.ascontiguousarray(sums.T, np.float32), tuple(later))
+
+
+def _features_layer(model: Any, block: int) -> str:
+    """With batch normalisation the activation is a layer of its own."""
+    names = {layer.name for layer in model.layers}
+    activation = f"activation_{block}"
+    return activation if activation in names else f"convolution_{block}"
