@@ -96,7 +96,7 @@ def test_a_picture_too_small_for_the_poolings_is_invalid(pod: Pod, key: str) -> 
 def test_a_finished_fold_never_runs_again(pod: Pod) -> None:
     task = task_of("k", fold={"index": 1, "folds": 3})
     result = FoldResult(fold=1, samples=30, accuracy=0.9, loss=0.2, epochs=2, seconds=1.5)
-    artifact.publish_fold(task, result)
+    artifact.publish_fold(task, result, result)
     pod.monkeypatch.setenv("LEPTON_TASK", task.model_copy(update={"attempt": 2}).to_json())
     assert run.main() == Outcome(fold=result)
     other = task_of("k", fold={"index": 2, "folds": 3})

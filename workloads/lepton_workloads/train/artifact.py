@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from lepton_workloads.contract.artifact import CHECKSUMS_FILE
+from lepton_workloads.contract.artifact import CHECKSUMS_FILE, METRICS_FILE
 from lepton_workloads.contract.base import Record
 from lepton_workloads.contract.outcome import FoldResult, Outcome, TrainResult
 from lepton_workloads.contract.tasks import CHECKPOINTS_DIR, MODELS_DIR, POD_UID_ENV, TrainTask
@@ -77,14 +77,18 @@ def published(task: TrainTask) -> Outcome | None:
     return None if result is None else Outcome(train=result)
 
 
-def publish_fold(task: TrainTask, result: FoldResult) -> None:
+def publish_fold(task: TrainTask, result: FoldResult, metrics: Record) -> None:
     """Keep a fold's result for a later pod of it: a finished fold never runs again.
+
+    Args:
+        metrics: all figures, for people; they are there when the result is.
 
     Raises:
         OSError: the store.
     """
     path = _fold_file(task)
     path.parent.mkdir(parents=True, exist_ok=True)
+    write_file(path.with_name(METRICS_FILE), metrics.to_json())
     write_file(path, result.to_json())
     log.info("Judged a fold", **result.to_json_dict())
 

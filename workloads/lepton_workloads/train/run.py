@@ -92,6 +92,8 @@ def _open(task: TrainTask) -> Dataset:
     with storage_errors("read the prepared dataset"):
         dataset = open_dataset(folder, task.dataset_key)
         check_labels(dataset, folder)
+        if task.fold:
+            dataset = dataset.fold(task.fold, task.training.seed)
     check_gate(task, dataset.manifest.labels)
     check_monitors(task, dataset)
     check_warm_start(task)
@@ -135,11 +137,25 @@ def _train(worker: Worker, resume: str) -> Outcome:
     if index:
         gate.wait_for_chief(task)
         return Outcome()
-    return _finish(worker, trained, _lineage_facts(worker, trained, threads))
+    finish = _finish_fold if task.fold else _finish_version
+    outcome = finish(worker, trained, threads)
+    worker.checkpoints.remove_all()
+    return outcome
 
 
-def _finish(worker: Worker, trained: "Trained", facts: dict[str, Any]) -> Outcome:
-    """Judge, and make the result last; then no checkpoint is needed any more."""
+def _finish_fold(worker: Worker, trained: "Trained", _threads: int) -> Outcome:
+    """Judge a fold and keep its figures."""
+    from lepton_workloads.train.evaluate import fold_metrics
+
+    worker.server.update(phase="Evaluating", eta_seconds=0.0)
+    metrics = fold_metrics(worker.task, worker.dataset, trained)
+    with storage_errors("write the result of the fold"):
+        artifact.publish_fold(worker.task, metrics.result, metrics)
+    return Outcome(fold=metrics.result)
+
+
+def _finish_version(worker: Worker, trained: "Trained", threads: int) -> Outcome:
+    """Judge, export and publish."""
     from lepton_workloads.train.version import write_version
 
     folder = artifact.temporary_folder()
@@ -149,9 +165,9 @@ def _finish(worker: Worker, trained: "Trained", facts: dict[str, Any]) -> Outcom
             remove_stale(folder.parent)
             remove(folder)
             folder.mkdir()
+            facts = _lineage_facts(worker, trained, threads)
             result = write_version(folder, worker.task, worker.dataset, trained, worker.server, facts)
             artifact.publish(folder, result)
-            worker.checkpoints.remove_all()
     finally:
         remove(folder)
     return Outcome(train=result)

@@ -13,14 +13,17 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from lepton_workloads.contract.data import DatasetManifest
-from lepton_workloads.contract.tasks import TrainTask
+from lepton_workloads.contract.tasks import MODELS_DIR, TrainTask
 from lepton_workloads.logs import Log
+from lepton_workloads.paths import place
+from lepton_workloads.storage import storage_errors
 from lepton_workloads.train.data import Batch
 from lepton_workloads.train.dropout import DropoutSeed, SeededDropout
 from lepton_workloads.train.losses import picture_losses
 from lepton_workloads.train.network import build_network
 from lepton_workloads.train.optimizers import make_optimizer
 from lepton_workloads.train.runtime import uses_xla
+from lepton_workloads.train.warm_start import load_weights
 
 log = Log(__name__)
 
@@ -47,6 +50,12 @@ class Steps:
                 synchronized=task.workers > 1,
                 dtype=training.precision,
             )
+        if task.warm_start:
+            # Outside the scope: the earlier network is this worker's own.
+            version = place(MODELS_DIR) / task.warm_start.digest
+            with storage_errors("read the version to begin with"):
+                load_weights(self.model, version, task.warm_start.frozen_layers)
+        with strategy.scope():
             self.optimizer = make_optimizer(training, steps_per_epoch)
             self.optimizer.build(self.model.trainable_variables)
         self._compute = self._gradients
