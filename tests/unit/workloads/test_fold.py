@@ -46,13 +46,12 @@ def trained(task: Any, data: Dataset) -> Any:
 
 
 def test_a_fold_is_judged_on_its_held_out_part() -> None:
-    from lepton_workloads.train.evaluate import fold_metrics, judge_fold
+    from lepton_workloads.train.evaluate import fold_metrics
 
     data = dataset({SplitName.TRAIN: 30, SplitName.VALIDATION: 12, SplitName.TEST: 0})
     task = task_of(KEY, fold={"index": 2, "folds": 5}, topK=2)
     model = trained(task, data)
     found = fold_metrics(task, data, model)
-    assert found.result == judge_fold(task, data, model)
     result = found.result
     assert (result.fold, result.samples, result.epochs, result.seconds) == (2, 12, 4, 12.5)
     assert (result.accuracy, result.f1) == (found.held_out.accuracy, found.held_out.f1)
@@ -61,8 +60,23 @@ def test_a_fold_is_judged_on_its_held_out_part() -> None:
 
 
 def test_a_task_that_is_no_fold_has_nothing_held_out() -> None:
-    from lepton_workloads.train.evaluate import judge_fold
+    from lepton_workloads.train.evaluate import fold_metrics
 
     data = dataset({SplitName.TRAIN: 3, SplitName.VALIDATION: 3, SplitName.TEST: 3})
     with pytest.raises(ValueError, match="held out"):
-        judge_fold(task_of(KEY), data, None)  # type: ignore[arg-type]
+        fold_metrics(task_of(KEY), data, None)  # type: ignore[arg-type]
+
+
+def test_the_loss_is_that_of_the_training() -> None:
+    from lepton_workloads.train.evaluate import fold_metrics
+
+    data = dataset({SplitName.TRAIN: 6, SplitName.VALIDATION: 9, SplitName.TEST: 0})
+    fold = {"index": 0, "folds": 2}
+    plain = task_of(KEY, fold=fold)
+    smooth = task_of(
+        KEY, fold=fold, training={"loss": "categorical_crossentropy", "labelSmoothing": 0.5, "epochs": 1}
+    )
+    model = trained(plain, data)
+    one, other = (fold_metrics(task, data, model).held_out for task in (plain, smooth))
+    assert one.accuracy == other.accuracy
+    assert one.loss != pytest.approx(other.loss, rel=1e-3)

@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from lepton_workloads.contract.base import Record
 from lepton_workloads.contract.data import SplitName
 from lepton_workloads.contract.outcome import Epoch, FoldResult
@@ -9,6 +11,7 @@ from lepton_workloads.contract.tasks import TrainTask
 from lepton_workloads.train.data import Dataset
 from lepton_workloads.train.export import rebuild
 from lepton_workloads.train.judge.figures import Evaluation, Labels, Probabilities, evaluate
+from lepton_workloads.train.losses import picture_losses
 from lepton_workloads.train.predict import predict
 
 if TYPE_CHECKING:
@@ -35,7 +38,9 @@ def judge(
     """
     split = dataset.splits[name]
     probabilities = predict(model, split, dataset.manifest.normalization)
-    return evaluate(probabilities, split.labels, task.top_k), probabilities, split.labels
+    losses = picture_losses(task.training, probabilities.shape[1])(split.labels, probabilities)
+    figures = evaluate(probabilities, split.labels, task.top_k, np.asarray(losses))
+    return figures, probabilities, split.labels
 
 
 def fold_metrics(task: TrainTask, dataset: Dataset, trained: "Trained") -> FoldMetrics:
@@ -60,13 +65,3 @@ def fold_metrics(task: TrainTask, dataset: Dataset, trained: "Trained") -> FoldM
         seconds=trained.seconds,
     )
     return FoldMetrics(labels=manifest.labels, held_out=figures, history=trained.history, result=result)
-
-
-def judge_fold(task: TrainTask, dataset: Dataset, trained: "Trained") -> FoldResult:
-    """The scalars of `fold_metrics`, for who keeps nothing else.
-
-    Raises:
-        WorkloadError: Diverged.
-        ValueError: the task is no fold.
-    """
-    return fold_metrics(task, dataset, trained).result

@@ -1,9 +1,27 @@
 """`metrics.json`: all figures of a version; the status holds only the few that people sort by."""
 
 from lepton_workloads.contract.base import Record
+from lepton_workloads.contract.data import SplitName
 from lepton_workloads.contract.outcome import Epoch
 from lepton_workloads.train.judge.figures import Evaluation
-from lepton_workloads.train.quantize import Quantization
+
+
+class Quantization(Record):
+    """The 8-bit version beside the 32-bit one, as in `metrics.json`."""
+
+    split: SplitName
+    """Pictures that both were judged on."""
+    samples: int
+    float_accuracy: float
+    """Of `model.tflite`."""
+    int8_accuracy: float | None = None
+    """Of `model.int8.tflite`; None when there is none."""
+    agreement: float | None = None
+    """Share of pictures that both take for the same class."""
+    largest_difference: float | None = None
+    """Of a probability."""
+    error: str | None = None
+    """Why there is no `model.int8.tflite`."""
 
 
 class Metrics(Record):

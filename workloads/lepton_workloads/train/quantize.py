@@ -9,7 +9,6 @@ import numpy as np
 import tensorflow as tf
 
 from lepton_workloads.contract.artifact import INT8_FILE
-from lepton_workloads.contract.base import Record
 from lepton_workloads.contract.data import Normalization, SplitName
 from lepton_workloads.decode import normalize
 from lepton_workloads.logs import Log
@@ -18,30 +17,13 @@ from lepton_workloads.train.data import Dataset, SplitData
 from lepton_workloads.train.export import gist, to_litert
 from lepton_workloads.train.judge.figures import Probabilities
 from lepton_workloads.train.litert import predict_litert
+from lepton_workloads.train.metrics import Quantization
 from lepton_workloads.train.network import OUTPUT
 
 REPRESENTATIVE = 256
 """Training pictures from which the ranges of all values are taken."""
 
 log = Log(__name__)
-
-
-class Quantization(Record):
-    """The 8-bit version beside the 32-bit one, as in `metrics.json`."""
-
-    split: SplitName
-    """Pictures that both were judged on."""
-    samples: int
-    float_accuracy: float
-    """Of `model.tflite`."""
-    int8_accuracy: float | None = None
-    """Of `model.int8.tflite`; None when there is none."""
-    agreement: float | None = None
-    """Share of pictures that both take for the same class."""
-    largest_difference: float | None = None
-    """Of a probability."""
-    error: str | None = None
-    """Why there is no `model.int8.tflite`."""
 
 
 def write_int8(

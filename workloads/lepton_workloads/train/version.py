@@ -37,9 +37,9 @@ from lepton_workloads.train.export import check_export, export, rebuild
 from lepton_workloads.train.judge.figures import Evaluation, Labels, Probabilities, gate_value
 from lepton_workloads.train.litert import LiteRtFile
 from lepton_workloads.train.loop import Trained
-from lepton_workloads.train.metrics import Metrics
+from lepton_workloads.train.metrics import Metrics, Quantization
 from lepton_workloads.train.network import INPUT, OUTPUT, weights_digest
-from lepton_workloads.train.quantize import Quantization, write_int8
+from lepton_workloads.train.quantize import write_int8
 from lepton_workloads.train.reference import reference_of
 from lepton_workloads.train.report_page.examples import Example, most_wrong, source_files
 from lepton_workloads.train.report_page.page import Story, report_html

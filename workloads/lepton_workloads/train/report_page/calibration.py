@@ -53,12 +53,16 @@ def _diagram(filled: list[ReliabilityBin], told: str) -> Markup:
         parts.append(element("text", f"{step} %", x=EDGE - 5, y=up + 4, text_anchor="end"))
         if step:
             parts.append(element("text", step, x=across, y=SIDE - EDGE + 14, text_anchor="middle"))
+    most = max(part.samples for part in filled)
     for part in filled:
         accuracy, confidence = part.accuracy or 0.0, part.confidence or 0.0
         left, right = _x(part.above) + 1, _x(part.up_to) - 1
         top = _y(accuracy)
+        strength = round(0.2 + 0.7 * (part.samples / most) ** 0.5, 2)
         size = {"width": round(right - left, 1), "height": round(_y(0) - top, 1)}
-        parts.append(element("rect", class_="bar", x=round(left, 1), y=round(top, 1), **size))
+        parts.append(
+            element("rect", class_="bar", x=round(left, 1), y=round(top, 1), fill_opacity=strength, **size)
+        )
         level = round(_y(confidence), 1)
         parts.append(
             element("line", class_="mark", x1=round(left, 1), x2=round(right, 1), y1=level, y2=level)
@@ -70,7 +74,11 @@ def _diagram(filled: list[ReliabilityBin], told: str) -> Markup:
 
 
 def _legend() -> Markup:
-    keys = [("bar", "accuracy of the bin"), ("mark", "its confidence"), ("ideal", "as sure as right")]
+    keys = [
+        ("bar", "accuracy, the fuller the more pictures"),
+        ("mark", "confidence"),
+        ("ideal", "as sure as right"),
+    ]
     return element(
         "ul",
         (element("li", element("span", class_=f"key {key}"), name) for key, name in keys),

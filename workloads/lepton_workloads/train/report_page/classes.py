@@ -79,9 +79,9 @@ def _mistakes(matrix: Counts, labels: Sequence[str]) -> Markup:
         element(
             "li",
             label(labels[true]),
-            " was taken for ",
+            " taken for ",
             label(labels[found]),
-            f" {plural(int(wrong[true, found]), 'time', 'times')}"
+            f": {plural(int(wrong[true, found]), 'time', 'times')}"
             f" ({percent(wrong[true, found] / samples[true])} of its pictures)",
         )
         for true, found in pairs

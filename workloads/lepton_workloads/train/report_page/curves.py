@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from lepton_workloads.contract.outcome import Epoch
 from lepton_workloads.train.report_page.markup import Markup, element, join, table
-from lepton_workloads.train.report_page.wording import number, percent
+from lepton_workloads.train.report_page.wording import coarse_percent, number, percent
 
-WIDTH, HEIGHT = 360, 220
-LEFT, RIGHT, TOP, BOTTOM = 46, 10, 12, 30
+WIDTH, HEIGHT = 320, 210
+LEFT, RIGHT, TOP, BOTTOM = 50, 12, 10, 38
 MAX_POINTS = 400
 MAX_ROWS = 100
 MAX_DOTS = 40
@@ -30,7 +30,7 @@ def learning_curves(history: Sequence[Epoch], best_epoch: int | None) -> Markup:
     """Loss, accuracy and learning rate by epoch, and the numbers as a table."""
     charts = [
         _chart("Loss", _lines(history, "loss"), number, best_epoch),
-        _chart("Accuracy", _lines(history, "accuracy"), percent, best_epoch),
+        _chart("Accuracy", _lines(history, "accuracy"), coarse_percent, best_epoch),
     ]
     rates = [
         (float(epoch.epoch), epoch.learning_rate) for epoch in history if epoch.learning_rate is not None
@@ -112,12 +112,12 @@ def _epochs(first: float, last: float, place: Callable[[float, float], Point], l
     wanted = [first] if first == last else ticks(first, last, 5)
     shown = [tick for tick in wanted if first <= tick <= last and tick == round(tick)]
     parts = [
-        element("text", f"{tick:.0f}", x=_px(place(tick, low)[0]), y=HEIGHT - 12, text_anchor="middle")
+        element("text", f"{tick:.0f}", x=_px(place(tick, low)[0]), y=HEIGHT - 20, text_anchor="middle")
         for tick in dict.fromkeys([first, *shown[1:], last])
         if tick in (first, last) or (last - tick) > (last - first) / 12 < (tick - first)
     ]
     middle = (LEFT + WIDTH - RIGHT) / 2
-    return join([*parts, element("text", "epoch", x=_px(middle), y=HEIGHT - 1, text_anchor="middle")])
+    return join([*parts, element("text", "epoch", x=_px(middle), y=HEIGHT - 4, text_anchor="middle")])
 
 
 def _line(line: Line, place: Callable[[float, float], Point]) -> Markup:

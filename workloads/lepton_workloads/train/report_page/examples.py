@@ -101,6 +101,13 @@ def _card(example: Example, labels: Sequence[str]) -> Markup:
             element("b", label(predicted)),
             f" {percent(example.predicted_probability)}",
         ]
-    file = example.file and element("span", label(example.file, MAX_FILE), class_="file")
-    caption = element("figcaption", element("span", told), file)
+    silent = None
+    if nothing:
+        silent = f"No place speaks for {answer}: it won because more speaks against the others."
+    lines = (
+        element("span", told),
+        silent and element("span", silent, class_="note"),
+        example.file and element("span", label(example.file, MAX_FILE), class_="file"),
+    )
+    caption = element("figcaption", lines)
     return element("figure", element("div", images, class_="pair"), caption, class_="card")

@@ -58,7 +58,7 @@ def table(
     caption: str, head: Iterable[Child], rows: Iterable[Iterable[Child]], **attributes: object
 ) -> Markup:
     """A table whose first column names the row, in a box that scrolls by itself and can be reached by the keyboard."""
-    columns = element("tr", (element("th", cell, scope="col") for cell in head))
+    columns = element("tr", (_head(cell) for cell in head))
     body = (element("tr", (_cell(number, cell) for number, cell in enumerate(row))) for row in rows)
     content = (element("caption", caption), element("thead", columns), element("tbody", body))
     return scrolling(caption, element("table", content, **attributes))
@@ -67,6 +67,12 @@ def table(
 def scrolling(name: str, content: Markup) -> Markup:
     """A box that scrolls sideways, so that the page does not."""
     return element("div", content, class_="scroll", role="region", aria_label=name, tabindex=0)
+
+
+def _head(cell: Child) -> Markup:
+    if isinstance(cell, Markup) and cell.startswith("<th"):
+        return cell
+    return element("th", cell, scope="col")
 
 
 def _cell(number: int, cell: Child) -> Markup:

@@ -8,8 +8,7 @@ from lepton_workloads.contract.artifact import Lineage
 from lepton_workloads.contract.data import DatasetManifest
 from lepton_workloads.contract.tasks import TrainTask
 from lepton_workloads.train.judge.figures import Evaluation
-from lepton_workloads.train.metrics import Metrics
-from lepton_workloads.train.quantize import Quantization
+from lepton_workloads.train.metrics import Metrics, Quantization
 from lepton_workloads.train.report_page.again import lineage_tables, run_again
 from lepton_workloads.train.report_page.calibration import calibration
 from lepton_workloads.train.report_page.classes import class_table, confusions
@@ -42,11 +41,11 @@ def report_html(story: Story) -> str:
         ("summary", "Summary", _summary(story)),
         ("curves", "Learning curves", learning_curves(metrics.history, metrics.best_epoch)),
         ("classes", "Classes", class_table(metrics.test, labels)),
-        ("confusions", "What is taken for what", confusions(metrics.test, labels)),
-        ("calibration", "Is it as sure as it is right?", calibration(metrics.test)),
+        ("confusions", "Confusions", confusions(metrics.test, labels)),
+        ("calibration", "Calibration", calibration(metrics.test)),
         ("examples", "Most wrong pictures", examples_section(story.examples, labels, wrong)),
-        ("lineage", "Where it comes from", lineage_tables(story.lineage, story.manifest)),
-        ("again", "How to make it again", run_again(story.task, story.lineage)),
+        ("lineage", "Lineage", lineage_tables(story.lineage, story.manifest)),
+        ("again", "Make it again", run_again(story.task, story.lineage)),
     ]
     title = f"{story.task.job} · training report"
     head = element(
@@ -78,7 +77,12 @@ def _header(story: Story) -> Markup:
         f"Namespace {namespace} · dataset {story.lineage.dataset} · finished {story.lineage.finished} · "
         f"weights {story.lineage.weights_digest[:12]}"
     )
-    return element("header", element("h1", name), element("p", facts, class_="soft"))
+    return element(
+        "header",
+        element("p", "Training report", class_="soft"),
+        element("h1", name),
+        element("p", facts, class_="soft"),
+    )
 
 
 def _section(key: str, title: str, content: Child) -> Markup:

@@ -10,7 +10,12 @@ MAX_FILE = 200
 
 def percent(share: float | None) -> str:
     """`97.8 %`; a dash for what is undefined."""
-    return "–" if share is None else f"{100 * share:.1f} %"
+    return "–" if share is None else f"{100 * share:.1f}\u00a0%"
+
+
+def coarse_percent(share: float) -> str:
+    """For axes: no more digits than needed."""
+    return f"{100 * share:.4g}\u00a0%"
 
 
 def number(value: float | None) -> str:
