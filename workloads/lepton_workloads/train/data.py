@@ -1,9 +1,10 @@
 """Prepared pictures: opened, checked, and given out in batches that every worker can compute alone."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -14,52 +15,102 @@ from lepton_workloads.contract.outcome import Failure
 from lepton_workloads.contract.tasks import Fold
 from lepton_workloads.storage import sha256_of
 from lepton_workloads.termination import WorkloadError
+from lepton_workloads.train.pictures import Pixels, Selected
+
+# The order of an epoch depends on these, so they don't follow the machine: weights are to be the same everywhere.
+MAX_SHUFFLED = 1024**3
+"""Bytes up to which a split is ordered as a whole."""
+WINDOW = 256 * 1024**2
+"""Bytes among which a larger split is shuffled."""
+BLOCK = 1024**2
+"""Bytes of neighbours that stay in one window."""
 
 
 class Batch(NamedTuple):
     """One worker's part of a global batch; B is the local batch size, the same for all batches."""
 
-    images: npt.NDArray[np.uint8]
-    """(B, height, width, channels)"""
-    labels: npt.NDArray[np.int32]
-    """(B,)"""
-    weights: npt.NDArray[np.float32]
-    """(B,), 1 for a picture, 0 for padding."""
+    images: Any
+    """(B, height, width, channels): uint8, or what was made of it on the way; an array or a tensor, as all here."""
+    labels: Any
+    """int32 (B,)"""
+    weights: Any
+    """float32 (B,), 1 for a picture, 0 for padding."""
     pictures: int
     """Pictures in the global batch, over all workers."""
+    samples: Any
+    """int64 (B,), index of each picture in its split."""
+
+
+class Plan(NamedTuple):
+    """Which pictures one worker sees in each of S steps; B is the local batch size."""
+
     samples: npt.NDArray[np.int64]
-    """(B,), index of each picture in its split."""
+    """(S, B)"""
+    weights: npt.NDArray[np.float32]
+    """(S, B), 1 for a picture, 0 for padding."""
+    pictures: list[int]
+    """Pictures in each global batch, over all workers."""
+
+    def part(self, first: int, end: int) -> "Plan":
+        """Some of the steps."""
+        return Plan(self.samples[first:end], self.weights[first:end], self.pictures[first:end])
 
 
-@dataclass(frozen=True)
+def plan(
+    order: npt.NDArray[np.int64], batch_size: int, workers: int = 1, index: int = 0, start: int = 0
+) -> Plan:
+    """Worker `index`'s slice of each global batch of `batch_size`, from step `start` on.
+
+    Every worker gets as many batches. A short last batch is filled at weight 0 with the pictures that the order begins
+    with, so that shapes never change, no worker is without a batch, and batch normalisation sees pictures as they are.
+    """
+    steps = math.ceil(len(order) / batch_size)
+    shape = (steps, workers, batch_size // workers)
+    samples = np.resize(order, steps * batch_size).reshape(shape)[start:, index]
+    weights = (np.arange(steps * batch_size) < len(order)).astype(np.float32).reshape(shape)[start:, index]
+    pictures = [min(batch_size, len(order) - step * batch_size) for step in range(start, steps)]
+    return Plan(samples, weights, pictures)
+
+
+@dataclass(frozen=True, eq=False)
 class SplitData:
-    """One split; the pictures stay in the file until a batch takes them."""
+    """One split; the pictures stay in their file until a batch takes them."""
 
-    images: npt.NDArray[np.uint8]
-    """(N, height, width, channels), memory-mapped."""
+    images: Pixels | Selected
+    """uint8 (N, height, width, channels), memory-mapped."""
     labels: npt.NDArray[np.int32]
     """(N,)"""
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def batches(
-        self, order: npt.NDArray[np.int64], batch_size: int, workers: int = 1, index: int = 0
-    ) -> Iterator[Batch]:
-        """Worker `index`'s slice of each global batch of `batch_size`; every worker gets as many batches.
+    @property
+    def picture_bytes(self) -> int:
+        """Of one picture."""
+        return int(np.prod(self.images.shape[1:]))
 
-        A short last batch is padded with copies of its first picture at weight 0, so that shapes never
-        change and no worker is without a batch.
+    def batches(
+        self,
+        order: npt.NDArray[np.int64],
+        batch_size: int,
+        workers: int = 1,
+        index: int = 0,
+        start: int = 0,
+    ) -> Iterator[Batch]:
+        """The batches of a `plan`, as arrays."""
+        rows = plan(order, batch_size, workers, index, start)
+        for samples, weights, pictures in zip(*rows, strict=True):
+            yield Batch(self.images[samples], self.labels[samples], weights, pictures, samples)
+
+    def order(self, seed: int, epoch: int) -> npt.NDArray[np.int64]:
+        """The order of epoch `epoch` (0-based): a function of seed, epoch and the split's size, nothing else.
+
+        A permutation; of a large split one of blocks, shuffled in a window, so that it can be read in large pieces.
         """
-        local = batch_size // workers
-        for start in range(0, len(order), batch_size):
-            batch = order[start : start + batch_size]
-            mine = batch[index * local : (index + 1) * local]
-            weights = np.zeros(local, np.float32)
-            weights[: len(mine)] = 1
-            padded = np.full(local, batch[0], np.int64)
-            padded[: len(mine)] = mine
-            yield Batch(self.images[padded], self.labels[padded], weights, len(batch), padded)
+        if len(self) * self.picture_bytes <= MAX_SHUFFLED:
+            return epoch_order(len(self), seed, epoch)
+        block, window = (max(size // self.picture_bytes, 1) for size in (BLOCK, WINDOW))
+        return window_order(len(self), seed, epoch, block, window)
 
 
 @dataclass(frozen=True)
@@ -85,11 +136,14 @@ class Dataset:
                 f"{len(labels)} pictures are too few for {fold.folds} folds: ask for fewer folds in a new job"
             )
             raise WorkloadError(Failure.INVALID_SPEC, text, terminal=True)
-        images = np.concatenate([source.images for source in sources])
+        images = tuple(source.images for source in sources)
         splits = {
-            SplitName.TRAIN: SplitData(images[~held_out], labels[~held_out]),
-            SplitName.VALIDATION: SplitData(images[held_out], labels[held_out]),
-            SplitName.TEST: SplitData(images[:0], labels[:0]),
+            name: SplitData(Selected(images, np.flatnonzero(rows)), labels[rows])
+            for name, rows in (
+                (SplitName.TRAIN, ~held_out),
+                (SplitName.VALIDATION, held_out),
+                (SplitName.TEST, np.zeros_like(held_out)),
+            )
         }
         classes = len(self.manifest.labels)
         infos = {
@@ -113,6 +167,20 @@ def fold_parts(labels: npt.NDArray[np.int32], folds: int, seed: int) -> npt.NDAr
 def epoch_order(samples: int, seed: int, epoch: int) -> npt.NDArray[np.int64]:
     """The order of epoch `epoch` (0-based): a permutation of (seed, epoch), the same on every worker."""
     return np.random.Generator(np.random.PCG64([seed, epoch])).permutation(samples)
+
+
+def window_order(samples: int, seed: int, epoch: int, block: int, window: int) -> npt.NDArray[np.int64]:
+    """Blocks of neighbours in a seeded order, then all samples shuffled among `window` of that order at a time.
+
+    So samples that are near in the order are near in few places of the file.
+    """
+    random = np.random.Generator(np.random.PCG64([seed, epoch]))
+    blocks = random.permutation(math.ceil(samples / block))
+    order: npt.NDArray[np.int64] = (blocks[:, None] * block + np.arange(block)).ravel()
+    order = order[order < samples]
+    for start in range(0, samples, window):
+        random.shuffle(order[start : start + window])
+    return order
 
 
 def open_dataset(folder: Path, key: str) -> Dataset:
