@@ -58,6 +58,7 @@ soak: needed $(STAMP)  ## create and delete objects for SOAK_MINUTES (60), memor
 
 .PHONY: unit
 unit: $(STAMP)  ## run the unit tests and the state tables (two minutes, needs no cluster)
+	@scripts/browser.sh
 	@$(PY) -m pytest tests/unit tests/states
 
 .PHONY: bench

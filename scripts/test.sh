@@ -37,6 +37,8 @@ scripts/build-side-by-side.sh >"$logs/build.log" 2>&1 &
 builds=$!
 set +m
 
+scripts/browser.sh
+
 step "Lint, types, import contracts, generated files"
 scripts/verify.sh
 

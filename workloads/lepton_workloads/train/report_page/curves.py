@@ -13,6 +13,8 @@ LEFT, RIGHT, TOP, BOTTOM = 50, 12, 10, 38
 MAX_POINTS = 400
 MAX_ROWS = 100
 MAX_DOTS = 40
+SMALLEST = 1e-300
+"""Numbers below can't be divided any further."""
 Point = tuple[float, float]
 
 
@@ -43,13 +45,14 @@ def learning_curves(history: Sequence[Epoch], best_epoch: int | None) -> Markup:
 def ticks(low: float, high: float, wanted: int = 4) -> list[float]:
     """Round numbers that cover low to high."""
     span = high - low
-    if not span > 0:
-        span = abs(high) or 1.0
+    largest = max(abs(low), abs(high))
+    if span <= max(1e-9 * largest, SMALLEST):
+        span = largest if largest > SMALLEST else 1.0
         low, high = low - span / 2, high + span / 2
     power = 10.0 ** math.floor(math.log10(span / wanted))
     step = next(factor * power for factor in (1, 2, 5, 10) if span / (factor * power) <= wanted)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [round(position * step, 12) for position in range(first, last + 1)]
+    return [float(f"{position * step:.12g}") for position in range(first, last + 1)]
 
 
 def thinned(values: Sequence[Epoch], limit: int) -> list[Epoch]:
