@@ -147,7 +147,8 @@ class Report(Record):
     index: int = 0
     phase: Annotated[str, Field(max_length=40)] = Field(
         "Starting",
-        description="Starting, Waiting, Loading, Preparing, Training, Evaluating, Exporting, Done.",
+        description="Starting, Waiting, Loading, Preparing, Training, Evaluating, Exporting, Quantizing, Reporting, "
+        "Done.",
     )
     done: Count = Field(0, description="Files prepared, or steps of the running epoch.")
     total: Count = 0
