@@ -51,6 +51,7 @@ def check_checksums(folder: Path, result: TrainResult) -> None:
     assert set(listed) == files
     assert list(listed) == sorted(listed)
     assert {"model.keras", "model.tflite", "saved_model/saved_model.pb", "metrics.json"} <= files
+    assert {"model.int8.tflite", "explain.npz", "reference.json", "report.html"} <= files
     for name, digest in listed.items():
         assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
     assert result.bytes == sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
@@ -82,13 +83,13 @@ def check_litert(pod: Pod, folder: Path, result: TrainResult) -> None:
     pixels = np.fromfile(dataset / "test.images", np.uint8).reshape(-1, 12, 12, 1)
     interpreter = Interpreter(model_path=str(folder / "model.tflite"), num_threads=1)
     [inputs] = interpreter.get_input_details()
-    [outputs] = interpreter.get_output_details()
+    answer = interpreter.get_signature_runner().get_output_details()[signature.outputs[0].name]
     interpreter.resize_tensor_input(inputs["index"], pixels.shape)
     interpreter.allocate_tensors()
     values = pixels.astype(np.float32) * normalization.scale + normalization.offset
     interpreter.set_tensor(inputs["index"], values.astype(np.float32))
     interpreter.invoke()
-    found = interpreter.get_tensor(outputs["index"]).argmax(axis=1)
+    found = interpreter.get_tensor(answer["index"]).argmax(axis=1)
     assert float((found == labels).mean()) == pytest.approx(result.test_accuracy)
 
 
