@@ -27,7 +27,10 @@ Floats = npt.NDArray[np.float32]
 
 
 def sums_output(position: int) -> str:
-    """Name of the output that holds z of dense layer `position`, counted from 0 at the input."""
+    """Name of the output that holds z of dense layer `position`, counted from 0 at the input.
+
+    With relu it may hold 0 for negative sums: the derivative is the same.
+    """
     return f"dense_{position}_sums"
 
 

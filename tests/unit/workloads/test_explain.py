@@ -85,8 +85,13 @@ def test_maps_without_a_backward_pass_are_those_of_grad_cam(cnn: Cnn, tmp_path: 
     explainer_of(model, cnn).save(tmp_path / "explain.npz")
     explainer = load_explainer(tmp_path / "explain.npz")
     images = np.random.default_rng(2).random((3, 18, 14, 3), np.float32)
-    outputs = LiteRtFile(tmp_path / "model.tflite", 3).run(images)
+    file = LiteRtFile(tmp_path / "model.tflite", 3)
+    outputs = file.run(images)
     assert set(outputs) == {"probabilities", FEATURES_OUTPUT, *explainer.sums_outputs}
+    # Explanations cost nothing: no layer is computed twice for them.
+    operations = [operation["op_name"] for operation in file._interpreter._get_ops_details()]
+    assert operations.count("FULLY_CONNECTED") == len(cnn.dense) + 1
+    assert operations.count("CONV_2D") == len(cnn.convolutions)
     block = len(cnn.convolutions) - 1
     name = f"activation_{block}" if cnn.batch_normalization else f"convolution_{block}"
     seen = 0

@@ -13,14 +13,18 @@ from lepton_workloads.train.network import OUTPUT
 def with_explanations(model: Any, cnn: Cnn) -> Any:
     """The same network, for inference, with its answer, features and sums of the dense layers as named outputs.
 
-    The layers with weights are those of `model`, apart from dense ones, which are copied without their activation: so
-    their sums can be read, which costs nothing.
+    The layers with weights are those of `model`. Only dense ones are copied without their activation, so that their sums
+    can be read; but not with relu, which the converter would fuse into a second product of the same matrices. Its
+    derivative is known from what it leaves of the sums.
     """
     features = _features_layer(model, len(cnn.blocks) - 1)
     outputs: dict[str, Any] = {}
     x = model.input
     for layer in model.layers[1:]:
-        if layer.name.startswith("dense_"):
+        if layer.name.startswith("dense_") and cnn.activation == "relu":
+            x = layer(x)
+            outputs[sums_output(int(layer.name.removeprefix("dense_")))] = x
+        elif layer.name.startswith("dense_"):
             sums = keras.layers.Dense(layer.units, name=layer.name)
             x = sums(x)
             sums.set_weights(layer.get_weights())
