@@ -239,3 +239,10 @@ def test_ticks_cover_the_values_and_are_few(low: float, span: float) -> None:
 def test_times_are_said_as_people_say_them() -> None:
     said = [duration(seconds) for seconds in (1.234, 42.2, 83.2, 7512)]
     assert said == ["1.2 s", "42 s", "1 min 23 s", "2 h 5 min"]
+
+
+def test_the_axis_of_epochs_names_the_ends_and_what_lies_between() -> None:
+    page = report_html(story(history=120))
+    axis = page[page.index("Loss by epoch") : page.index("Accuracy by epoch")]
+    shown = re.findall(r'text-anchor="middle">(\d+)<', axis)
+    assert shown == ["1", "50", "100", "120"]

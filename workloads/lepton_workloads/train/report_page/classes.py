@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from lepton_workloads.train.judge.figures import ClassFigures, Evaluation
 from lepton_workloads.train.report_page.markup import Markup, element, join, table
-from lepton_workloads.train.report_page.wording import count, label, percent, plural
+from lepton_workloads.train.report_page.wording import count, label, percent, plural, short
 
 MAX_ROWS = 100
 MAX_MATRIX = 20
@@ -95,7 +95,10 @@ def _mistakes(matrix: Counts, labels: Sequence[str]) -> Markup:
 def _matrix(matrix: Counts, numbers: list[int], labels: Sequence[str]) -> Markup:
     samples = matrix.sum(axis=1)
     head: list[object] = [element("th", "true ↓ taken for →", scope="col", class_="corner")]
-    head += [element("bdi", _column(labels[number]), title=labels[number][:253]) for number in numbers]
+    head += [
+        element("bdi", short(labels[number], MAX_COLUMN_LABEL), title=labels[number][:253])
+        for number in numbers
+    ]
     rows = [
         [label(labels[true]), *(_square(matrix, true, found, int(samples[true])) for found in numbers)]
         for true in numbers
@@ -108,7 +111,3 @@ def _square(matrix: Counts, true: int, found: int, samples: int) -> Markup:
     kind = "hit" if true == found else "miss"
     level = f"--v:{STRONGEST * amount / samples:.1f}" if amount else None
     return element("td", count(amount) if amount else "·", class_=kind if amount else "none", style=level)
-
-
-def _column(name: str) -> str:
-    return name if len(name) <= MAX_COLUMN_LABEL else name[: MAX_COLUMN_LABEL - 1] + "…"

@@ -116,7 +116,7 @@ def _epochs(first: float, last: float, place: Callable[[float, float], Point], l
     shown = [tick for tick in wanted if first <= tick <= last and tick == round(tick)]
     parts = [
         element("text", f"{tick:.0f}", x=_px(place(tick, low)[0]), y=HEIGHT - 20, text_anchor="middle")
-        for tick in dict.fromkeys([first, *shown[1:], last])
+        for tick in dict.fromkeys([first, *shown, last])
         if tick in (first, last) or (last - tick) > (last - first) / 12 < (tick - first)
     ]
     middle = (LEFT + WIDTH - RIGHT) / 2

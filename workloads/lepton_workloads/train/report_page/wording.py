@@ -45,8 +45,9 @@ def size(value: int) -> str:
 
 
 def short(value: str, limit: int = MAX_LABEL) -> str:
-    """Not longer than the limit."""
-    return value if len(value) <= limit else value[: limit - 1] + "…"
+    """Not longer than the limit, and never invisible."""
+    seen = value if value.strip() else f'"{value}"'
+    return seen if len(seen) <= limit else seen[: limit - 1] + "…"
 
 
 def label(value: str, limit: int = MAX_LABEL) -> Markup:
