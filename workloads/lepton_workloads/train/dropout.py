@@ -27,7 +27,8 @@ class SeededDropout(keras.layers.Layer):  # type: ignore[misc]
     """
 
     def __init__(self, rate: float, position: int, source: DropoutSeed) -> None:
-        super().__init__(name=f"dropout_{position}")
+        # The values pass in the precision that they come in.
+        super().__init__(name=f"dropout_{position}", autocast=False)
         self.rate = rate
         self.position = position
         self.source = source

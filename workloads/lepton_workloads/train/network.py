@@ -36,21 +36,27 @@ def check_size(cnn: Cnn, picture: Picture) -> None:
             )
 
 
+def plain_dropout(rate: float, position: int) -> Any:
+    """Keras' own dropout."""
+    return keras.layers.Dropout(rate, name=f"dropout_{position}")
+
+
 def build_network(
     cnn: Cnn,
     picture: Picture,
     classes: int,
-    dropout: Callable[[float, int], Any] = lambda rate, _: keras.layers.Dropout(rate),
+    dropout: Callable[[float, int], Any] = plain_dropout,
     *,
     synchronized: bool = False,
     dtype: str = "float32",
 ) -> Any:
     """A functional model: `image` (N, height, width, channels) -> `probabilities` (N, classes), both float32.
 
-    The pictures come normalised.
+    The pictures come normalised. Whatever the precision, the weights are float32 and in the same order.
 
     Args:
-        dropout: makes the dropout layer of a rate and a position; training puts its own here.
+        dropout: makes the dropout layer of a rate and a position; training puts its own here. Blocks come first, then
+            dense layers, each at its place, whether the others have dropout or not.
         synchronized: batch normalization over all workers' parts of the batch.
         dtype: Keras dtype policy of the layers, such as mixed_bfloat16; the softmax stays float32.
 
@@ -90,7 +96,8 @@ def build_network(
 def weights_digest(model: Any) -> str:
     """sha256 (hex) of all weights as little-endian float32, in order; equal weights, equal digest.
 
-    Files of equal weights differ from save to save, so they can't serve for this.
+    Frozen weights and the moving statistics of batch normalization are among them. Files of equal weights differ from
+    save to save, so they can't serve for this.
     """
     digest = hashlib.sha256()
     for weight in model.get_weights():

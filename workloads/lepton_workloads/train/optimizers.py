@@ -47,7 +47,7 @@ def _steps(epochs: float, steps_per_epoch: int) -> int:
 def _cosine(schedule: LearningRateSchedule, start: float, epochs: int, per_epoch: int) -> Any:
     """With a warm-up the rate rises from 0 to `start`, and the decay begins there."""
     warm = schedule.warmup_epochs or 0.0
-    decay = _steps(schedule.decay_epochs or max(epochs - warm, 1), per_epoch)
+    decay = _steps(schedule.decay_epochs or epochs - warm, per_epoch)
     alpha = schedule.alpha or 0.0
     if not warm:
         return keras.optimizers.schedules.CosineDecay(start, decay, alpha=alpha)
@@ -72,6 +72,6 @@ def _polynomial(schedule: LearningRateSchedule, start: float, epochs: int, per_e
 
 
 def _piecewise(schedule: LearningRateSchedule, _start: float, _epochs: int, per_epoch: int) -> Any:
-    """Keras keeps a value up to and with its boundary: the new one holds from the epoch after it."""
-    boundaries = [_steps(epoch, per_epoch) for epoch in schedule.boundaries or ()]
+    """A boundary of Keras is the last step that has the value before it; steps count from 0."""
+    boundaries = [_steps(epoch, per_epoch) - 1 for epoch in schedule.boundaries or ()]
     return keras.optimizers.schedules.PiecewiseConstantDecay(boundaries, list(schedule.values or ()))

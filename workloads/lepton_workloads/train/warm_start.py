@@ -1,7 +1,7 @@
 """Weights of an earlier version as the beginning of a training."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +23,20 @@ def load_weights(model: Any, version: Path, frozen_layers: Sequence[str] = ()) -
     Where the classes differ, the last layer begins anew.
 
     Args:
-        model: a network of `build_network`, not compiled.
+        model: a network of `build_network`, not compiled; its optimizer is made afterwards, for what is not frozen.
         version: the folder `models/<digest>`.
 
     Raises:
         WorkloadError: ChecksumMismatch, InvalidSpec.
+        OSError: the store.
     """
     earlier = {layer.name: layer for layer in _load(version).layers if layer.weights}
-    for layer in model.layers:
-        if layer.weights:
-            _copy(layer, earlier.get(layer.name))
-    _freeze(model, frozen_layers)
+    layers = [layer for layer in model.layers if layer.weights]
+    unused = earlier.keys() - {layer.name for layer in layers}
+    if unused:
+        log.warning("Left layers of the earlier version out", digest=version.name, layers=sorted(unused))
+    new = {layer.name for layer in layers if not _copied(layer, earlier.get(layer.name))}
+    _freeze(model, frozen_layers, new)
     log.info("Began with the weights of a version", digest=version.name, frozen=list(frozen_layers))
 
 
@@ -43,40 +46,51 @@ def _load(version: Path) -> Any:
     wanted = {
         name: digest for digest, _, name in (line.partition("  ") for line in sums.decode().splitlines())
     }
+    name = version.name[:12]
     right = hashlib.sha256(sums).hexdigest() == version.name
-    if not right or sha256_of(version / KERAS_FILE) != wanted.get(KERAS_FILE):
-        text = (
-            f"warm start: version {version.name[:12]} is not what its checksums say: begin with another one"
-        )
+    if right and KERAS_FILE not in wanted:
+        text = f"warm start: version {name} holds no {KERAS_FILE}: begin with one of a job with network.type: cnn"
+        raise WorkloadError(Failure.INVALID_SPEC, text, terminal=True)
+    if not right or sha256_of(version / KERAS_FILE) != wanted[KERAS_FILE]:
+        text = f"warm start: version {name} is not what its checksums say: begin with another one"
         raise WorkloadError(Failure.CHECKSUM_MISMATCH, text, terminal=True)
     try:
         return keras.saving.load_model(version / KERAS_FILE, compile=False, safe_mode=True)
     except (ValueError, TypeError, KeyError) as error:
-        text = f"warm start: {KERAS_FILE} of version {version.name[:12]} can't be loaded: {error}"
+        text = f"warm start: {KERAS_FILE} of version {name} can't be loaded: {error}"
         raise WorkloadError(Failure.INVALID_SPEC, printable(text, 600), terminal=True) from error
 
 
-def _copy(layer: Any, earlier: Any) -> None:
+def _copied(layer: Any, earlier: Any) -> bool:
+    """Copy a layer's weights; False when it is the last layer, which begins anew."""
     wanted = [tuple(weight.shape) for weight in layer.weights]
     found = [tuple(weight.shape) for weight in earlier.weights] if earlier is not None else None
     if found == wanted:
         layer.set_weights(earlier.get_weights())
-    elif layer.name == OUTPUT and found is not None and found[0][0] == wanted[0][0]:
+        return True
+    if layer.name == OUTPUT and found is not None and found[0][0] == wanted[0][0]:
         log.info("The last layer begins anew: the classes differ", before=found[0][1], now=wanted[0][1])
-    else:
-        there = f"has {found}" if found is not None else "has no such layer"
-        text = (
-            f"warm start: layer {layer.name} has weights of shape {wanted}, the earlier version {there}: describe "
-            "the same network, or leave warmStart out"
-        )
-        raise WorkloadError(Failure.INVALID_SPEC, text, terminal=True)
+        return False
+    there = f"has {found}" if found is not None else "has no such layer"
+    text = (
+        f"warm start: layer {layer.name} has weights of shape {wanted}, the earlier version {there}: describe "
+        "the same network, or leave warmStart out"
+    )
+    raise WorkloadError(Failure.INVALID_SPEC, text, terminal=True)
 
 
-def _freeze(model: Any, names: Sequence[str]) -> None:
+def _freeze(model: Any, names: Sequence[str], new: Collection[str]) -> None:
+    """Batch normalization that is frozen also keeps its moving statistics."""
     layers = {layer.name: layer for layer in model.layers if layer.weights}
     for name in names:
         if name not in layers:
             text = f"warm start: there is no layer {name} to freeze; there are {', '.join(layers)}"
+            raise WorkloadError(Failure.INVALID_SPEC, text, terminal=True)
+        if name in new:
+            text = (
+                f"warm start: layer {name} begins anew, since the classes differ, and would stay as it is by chance: "
+                "leave it out of frozenLayers"
+            )
             raise WorkloadError(Failure.INVALID_SPEC, text, terminal=True)
         layers[name].trainable = False
     if not model.trainable_variables:
