@@ -11,8 +11,14 @@ from .conftest import Pod
 from .training import SMALL, Gang, finish, outcome_of, was_told
 
 RANDOM: dict[str, Any] = {
-    "network": {**SMALL, "dropout": 0.3},
-    "training": {"epochs": 4, "batchSize": 16, "learningRate": 0.002},
+    "network": {**SMALL, "dropout": 0.3, "batchNormalization": True},
+    "training": {
+        "epochs": 4,
+        "batchSize": 16,
+        "learningRate": 0.002,
+        "learningRateSchedule": {"type": "CosineDecay"},
+        "augment": {"rotateDegrees": 10, "shift": 0.1, "contrast": 0.2},
+    },
     "checkpoint": {"everySteps": 20},
 }
 

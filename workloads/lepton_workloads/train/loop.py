@@ -24,6 +24,7 @@ from lepton_workloads.train.agreement import check_agreement
 from lepton_workloads.train.checkpoint import Checkpoints, Note
 from lepton_workloads.train.data import Batch, Dataset, SplitData, epoch_order
 from lepton_workloads.train.network import weights_digest
+from lepton_workloads.train.pipeline import Preparation, Prepare, feed
 from lepton_workloads.train.progress import Progress, Running
 from lepton_workloads.train.state import restore_state, state_of
 from lepton_workloads.train.step import Steps
@@ -70,7 +71,9 @@ class Loop:
         self.batch_size = self._batch_size()
         self.steps_per_epoch = math.ceil(len(self.train) / self.batch_size)
         self.steps = Steps(task, index, dataset.manifest, strategy, self.steps_per_epoch)
-        self.after_epoch = AfterEpoch(task.training, self.steps.model, self.steps.optimizer)
+        training = task.training
+        self.preparation = Preparation(dataset.manifest.normalization, training.augment, training.seed)
+        self.after_epoch = AfterEpoch(training, self.steps.model, self.steps.optimizer)
         self.trained = Trained(self.steps.model)
         self.epochs = 0
         """Finished ones."""
@@ -129,7 +132,8 @@ class Loop:
         order = epoch_order(len(self.train), self.task.training.seed, self.epochs)
         asked = time.monotonic()
         start = asked - self.running.seconds
-        for batch in self._batches(self.train, order, self.step):
+        prepare = self.preparation.training(self.epochs)
+        for batch in self._batches(self.train, order, prepare, self.step):
             progress.waited(time.monotonic() - asked)
             self.step += 1
             loss, hits = self.steps.train(batch, self.epochs * self.steps_per_epoch + self.step)
@@ -229,15 +233,15 @@ class Loop:
         if not len(split):
             return None, None
         sums = np.zeros(2)
-        for batch in self._batches(split, np.arange(len(split))):
+        for batch in self._batches(split, np.arange(len(split)), self.preparation.judging):
             sums += self.steps.test(batch)
             self.helpers.watch.beat()
         loss, hits = self.steps.total(sums) / len(split)
         return float(loss), float(hits)
 
-    def _batches(self, split: SplitData, order: Any, start: int = 0) -> Iterator[Batch]:
-        rest = order[start * self.batch_size :]
-        return split.batches(rest, self.batch_size, self.task.workers, self.index)
+    def _batches(self, split: SplitData, order: Any, prepare: Prepare, start: int = 0) -> Iterator[Batch]:
+        share = (self.batch_size, self.task.workers, self.index)
+        return feed(split, order, *share, start=start, prepare=prepare)
 
     def _batch_size(self) -> int:
         """The global batch size, but no larger than the split (rounded up to the workers): padding costs."""

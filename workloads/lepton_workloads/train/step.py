@@ -29,7 +29,10 @@ log = Log(__name__)
 
 
 class Steps:
-    """Training, validation and agreement, one call a step; every worker must make the same calls."""
+    """Training, validation and agreement, one call a step; every worker must make the same calls.
+
+    Batches come prepared: their images are what the network is given.
+    """
 
     def __init__(
         self, task: TrainTask, index: int, manifest: DatasetManifest, strategy: Any, steps_per_epoch: int
@@ -38,7 +41,6 @@ class Steps:
         self._strategy = strategy
         self._workers = task.workers
         self._index = index
-        self._normalization = manifest.normalization
         self._dropout = DropoutSeed(training.seed, index)
         self._losses = picture_losses(training, classes)
         with strategy.scope():
@@ -139,8 +141,7 @@ class Steps:
 
     def _forward(self, images: Any, labels: Any, *, training: bool) -> tuple[Any, Any]:
         """Loss and hit (0 or 1) of each picture, float32 (B,)."""
-        inputs = tf.cast(images, tf.float32) * self._normalization.scale + self._normalization.offset
-        probabilities = self.model(inputs, training=training)
+        probabilities = self.model(images, training=training)
         losses = self._losses(labels, probabilities)
         found = tf.argmax(probabilities, axis=-1, output_type=tf.int32)
         return losses, tf.cast(tf.equal(found, labels), tf.float32)
