@@ -7,12 +7,13 @@ import os
 import signal
 import sys
 import time
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 from bench import world
 from bench.figures import Figure, load_ranges, outside, table
-from bench.measures import MEASURES, Measure
+from bench.measures import MEASURES, Measure, PlainMeasure
 from bench.speed import Speedometer
 
 RESULTS = Path(__file__).parent / "results.json"
@@ -41,23 +42,41 @@ def main() -> int:
     return 1 if problems else 0
 
 
-async def _take(measures: dict[str, Measure], figures: list[Figure]) -> None:
-    """Adds each figure as soon as it is known: what follows may fail."""
+async def _take(measures: dict[str, Measure | PlainMeasure], figures: list[Figure]) -> None:
+    """Adds each figure as soon as it is known: what follows may fail.
+
+    What needs no cluster comes first, while there is none beside it.
+    """
     speedometer = Speedometer()
-    async with world.prepared() as ours:
-        speedometer.start()
-        try:
-            for name, measure in measures.items():
-                mark, started = speedometer.mark(), time.monotonic()
-                _say(f"{name}: started, load average {os.getloadavg()[0]:.1f}")
-                async with asyncio.timeout(measure.seconds):
-                    async for figure in measure.run(ours):
-                        _say(f"{name}: {figure.what}: {figure.shown}")
-                        figures.append(figure)
-                _say(f"{name}: took {time.monotonic() - started:.0f} s")
-                figures.append(_speed(name, speedometer.percent_since(mark)))
-        finally:
-            await speedometer.stop()
+    speedometer.start()
+    try:
+        for name, measure in measures.items():
+            if isinstance(measure, PlainMeasure):
+                await _take_one(name, measure.run(), measure.seconds, speedometer, figures)
+        on_cluster = {name: held for name, held in measures.items() if isinstance(held, Measure)}
+        if on_cluster:
+            async with world.prepared() as ours:
+                for name, held in on_cluster.items():
+                    await _take_one(name, held.run(ours), held.seconds, speedometer, figures)
+    finally:
+        await speedometer.stop()
+
+
+async def _take_one(
+    name: str,
+    measured: AsyncIterator[Figure],
+    seconds: float,
+    speedometer: Speedometer,
+    figures: list[Figure],
+) -> None:
+    mark, started = speedometer.mark(), time.monotonic()
+    _say(f"{name}: started, load average {os.getloadavg()[0]:.1f}")
+    async with asyncio.timeout(seconds):
+        async for figure in measured:
+            _say(f"{name}: {figure.what}: {figure.shown}")
+            figures.append(figure)
+    _say(f"{name}: took {time.monotonic() - started:.0f} s")
+    figures.append(_speed(name, speedometer.percent_since(mark)))
 
 
 def _speed(name: str, percent: float) -> Figure:

@@ -4,23 +4,32 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 from bench.figures import Figure
-from bench.measures import faults, kinds, scale, takeover, wave
+from bench.measures import faults, kinds, scale, takeover, training, wave
 from bench.world import World
-
-Run = Callable[[World], AsyncIterator[Figure]]
 
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """One measure."""
+    """One measure of the operator, on the simulated cluster."""
 
-    run: Run
+    run: Callable[[World], AsyncIterator[Figure]]
     seconds: float
     """It is given up after so long."""
     by_default: bool = True
 
 
-MEASURES = {
+@dataclass(frozen=True, slots=True)
+class PlainMeasure:
+    """One measure that needs no cluster."""
+
+    run: Callable[[], AsyncIterator[Figure]]
+    seconds: float
+    by_default: bool = True
+
+
+MEASURES: dict[str, Measure | PlainMeasure] = {
+    "input": PlainMeasure(training.input_pipeline, 1800),
+    "scaling": PlainMeasure(training.scaling, 1800),
     "kinds": Measure(kinds.run, 600),
     "wave": Measure(wave.run, 900),
     "faults": Measure(faults.run, 600),

@@ -1,13 +1,17 @@
 """The benchmark: what it counts, and when it says that a figure is not accepted."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bench.audit import AuditLog, counted
+from bench.client import BenchError
 from bench.figures import Figure, Range, load_ranges, outside, percentile, table
+from bench.measures import MEASURES, training
+from bench.trainer import EPOCHS, Clock, Run, Taken
 
 
 def entry(verb: str, resource: str, *, agent: str = "lepton/0.1.0 (me)", **target: str) -> str:
@@ -94,3 +98,67 @@ def test_the_accepted_ranges_can_be_read() -> None:
 @pytest.mark.parametrize(("percent", "expected"), [(50, 5), (90, 9), (100, 10), (1, 1)])
 def test_a_percentile_is_a_measured_value(percent: float, expected: float) -> None:
     assert percentile([10, 9, 8, 7, 6, 5, 4, 3, 2, 1], percent) == expected
+
+
+def taken(**fields: float) -> Taken:
+    values = {"images": 6000, "steps": 100, "seconds": 10.0, "cpu": 9.0, "memory": 500.0, **fields}
+    return Taken(**values)  # type: ignore[arg-type]
+
+
+def shown(figures: list[Figure]) -> dict[str, float]:
+    return {figure.key: round(figure.value, 4) for figure in figures}
+
+
+def test_two_workers_are_held_against_one_with_the_same_batch_and_one_with_half_of_it() -> None:
+    alone, half, gang = taken(), taken(images=3000, seconds=5.0), taken(seconds=6.25)
+    assert shown(training.speed_up(512, alone, half, gang)) == {
+        "scaling.512-one": 600,
+        "scaling.512-two": 960,
+        "scaling.512-speedup": 1.6,
+        "scaling.512-lost": 20,
+    }
+    budgets = {figure.key: figure.budget for figure in training.speed_up(512, alone, half, gang)}
+    assert budgets["scaling.512-speedup"] == ">= 1.7"
+    assert {figure.budget for figure in training.speed_up(64, alone, half, gang)} == {""}
+
+
+def test_a_gang_that_is_faster_than_half_the_work_lost_nothing() -> None:
+    figures = shown(training.speed_up(64, taken(), taken(seconds=7.0), taken(seconds=6.0)))
+    assert figures["scaling.64-lost"] == 0
+
+
+def test_the_trainer_is_held_against_fit() -> None:
+    found = training.against_fit("plain", taken(), taken(seconds=8.0, cpu=4.5, memory=400.0))
+    assert shown(found) == {"input.plain-rate": 1.25, "input.plain-cpu": 0.5, "input.plain-memory": 0.8}
+    assert training.cpu_of(taken()) == pytest.approx(6.0)
+
+
+def test_the_best_of_several_rounds_counts() -> None:
+    first, second = taken(seconds=9.0, cpu=8.0), taken(seconds=7.0, cpu=8.5, memory=490.0)
+    assert training.better(None, first) == first
+    assert training.better(first, second) == training.better(second, first) == replace(second, cpu=8.0)
+
+
+def test_the_first_epoch_of_a_training_is_not_counted() -> None:
+    # Two steps an epoch, each followed by the end of the epoch; the first epoch is slow.
+    clock, at = Clock(), 0.0
+    for epoch in range(EPOCHS):
+        for _ in range(3):
+            at += 1.0 if epoch else 100.0
+            clock.beats.append((at, at / 2))
+    found = clock.taken(2, samples=20)
+    assert (found.images, found.steps) == ((EPOCHS - 1) * 20, (EPOCHS - 1) * 2)
+    assert found.seconds == 100.0 + 3 * (EPOCHS - 1) - 1
+    assert found.cpu == found.seconds / 2
+    assert found.memory > 1
+
+
+def test_a_run_is_told_to_its_process_as_it_is() -> None:
+    run = Run(how="fit", threads=2, cores=(0, 1), ports=(1, 3), index=1, augment=True)
+    assert Run.read(run.to_json()) == run
+    with pytest.raises(BenchError, match="cores are needed"):
+        training.cores(100_000)
+
+
+def test_every_range_is_of_a_measure_that_exists() -> None:
+    assert {key.partition(".")[0] for key in load_ranges()} <= MEASURES.keys()
