@@ -96,6 +96,10 @@ def test_an_error_of_the_storage_reaches_the_training(
     for bound in (1 << 30, 2000):
         with pytest.raises(WorkloadError, match="became shorter"):
             list(pipeline.feed(split, np.arange(250), 25, bound=bound))
+    (tmp_path / "images").unlink()
+    for bound in (1 << 30, 2000):
+        with pytest.raises(WorkloadError, match="could not read the prepared pictures"):
+            list(pipeline.feed(split, np.arange(250), 25, bound=bound))
 
 
 BIG = 160

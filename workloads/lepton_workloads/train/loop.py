@@ -22,7 +22,7 @@ from lepton_workloads.termination import WorkloadError
 from lepton_workloads.train.after_epoch import AfterEpoch
 from lepton_workloads.train.agreement import check_agreement
 from lepton_workloads.train.checkpoint import Checkpoints, Note
-from lepton_workloads.train.data import Batch, Dataset, SplitData, epoch_order
+from lepton_workloads.train.data import Batch, Dataset, SplitData
 from lepton_workloads.train.network import weights_digest
 from lepton_workloads.train.pipeline import Preparation, Prepare, feed
 from lepton_workloads.train.progress import Progress, Running
@@ -129,7 +129,7 @@ class Loop:
     def _train_epoch(self, progress: Progress) -> None:
         """All steps that are left of the next epoch."""
         epoch = self.epochs + 1
-        order = epoch_order(len(self.train), self.task.training.seed, self.epochs)
+        order = self.train.order(self.task.training.seed, self.epochs)
         asked = time.monotonic()
         start = asked - self.running.seconds
         prepare = self.preparation.training(self.epochs)

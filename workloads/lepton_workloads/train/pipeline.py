@@ -18,6 +18,7 @@ import tensorflow as tf
 from lepton_workloads.contract.data import Normalization
 from lepton_workloads.contract.tasks import THREADS_ENV
 from lepton_workloads.contract.training import Augment
+from lepton_workloads.storage import storage_errors
 from lepton_workloads.train.augment import make_augment
 from lepton_workloads.train.data import Batch, Plan, SplitData, plan
 from lepton_workloads.train.pictures import read_pictures
@@ -90,7 +91,6 @@ def feed(
 
     Raises:
         WorkloadError: StorageFailed.
-        OSError: the store.
     """
     rows = plan(order, batch_size, workers, index, start)
     bound = memory_bound() if bound is None else bound
@@ -138,7 +138,7 @@ def _in_parts(split: SplitData, rows: Plan, steps: int, failures: list[Exception
             for first in range(0, len(rows.pictures), steps):
                 part = rows.part(first, first + steps)
                 places = np.arange(part.samples.size).reshape(part.samples.shape)
-                yield read_pictures(split.images, part.samples.ravel()), *_columns(split, part, places)
+                yield _read(split, part.samples.ravel()), *_columns(split, part, places)
         except Exception as error:
             failures.append(error)
 
@@ -163,8 +163,13 @@ def _options(threads: int) -> tf.data.Options:
 def _whole(split: SplitData) -> Any:
     """All pictures of a split as one tensor, read once."""
     if split not in _kept:
-        _kept[split] = tf.constant(read_pictures(split.images, np.arange(len(split))))
+        _kept[split] = tf.constant(_read(split, np.arange(len(split))))
     return _kept[split]
+
+
+def _read(split: SplitData, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+    with storage_errors("read the prepared pictures"):
+        return read_pictures(split.images, rows)
 
 
 def memory_bound() -> int:
