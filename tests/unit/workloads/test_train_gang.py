@@ -50,6 +50,7 @@ def test_a_worker_whose_peer_is_killed_or_frozen_ends_and_says_so(
     assert processes[survivor].returncode == EXIT_RETRY
     outcome = outcome_of(pod, survivor)
     assert (outcome.reason, outcome.terminal) == (Failure.PEERS_NOT_READY, False)
+    assert (outcome.message or "").startswith(f"no answer from worker {lost} (127.0.0.1:")
     assert list(pod.models.iterdir()) == []
 
 

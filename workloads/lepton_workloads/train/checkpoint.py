@@ -91,7 +91,6 @@ class Checkpoints:
     def __init__(self, task: TrainTask, pod: str | None = None) -> None:
         self.folder = place(CHECKPOINTS_DIR) / task.state_folder
         self.fingerprint = fingerprint(task)
-        self.written = 0
         self._attempt = task.attempt
         self._keep = task.checkpoint.keep
         self._pod = re.sub("[^A-Za-z0-9-]", "-", pod or os.environ.get(POD_UID_ENV) or uuid.uuid4().hex)[:64]
@@ -152,7 +151,6 @@ class Checkpoints:
             except BaseException:
                 _remove_parts(temporary, path)
                 raise
-            self.written += 1
             self._prune()
         return name
 

@@ -10,6 +10,7 @@ import json
 import socket
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from lepton_workloads.contract.outcome import Failure, Report, parse_report
 from lepton_workloads.contract.tasks import GANG_PORT, REPORT_PORT, TrainTask
@@ -107,6 +108,14 @@ def wait_for_gang(task: TrainTask, index: int) -> str:
         time.sleep(POLL_SECONDS)
     log.info("Passed the start gate", workers=task.workers, index=index)
     return resume
+
+
+def silent(task: TrainTask, index: int) -> list[int]:
+    """Workers, other than `index`, that don't answer at this moment."""
+    others = [worker for worker in range(task.workers) if worker != index]
+    with ThreadPoolExecutor(max_workers=16) as pool:
+        answers = pool.map(lambda worker: is_there(task.peers[worker], task), others)
+        return [worker for worker, answer in zip(others, answers, strict=True) if not answer]
 
 
 def is_gone(peer: str) -> bool:

@@ -124,7 +124,7 @@ def _train(worker: Worker, resume: str) -> Outcome:
         from lepton_workloads.train.network import check_size, weights_digest
 
         check_size(task.network, worker.dataset.manifest.picture)
-        with runtime.gang_errors(task.workers):
+        with runtime.gang_errors(task, index):
             strategy = runtime.start(task, threads)
             from lepton_workloads.train.loop import Helpers, Loop
 

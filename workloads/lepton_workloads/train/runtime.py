@@ -10,6 +10,7 @@ import tensorflow as tf
 from lepton_workloads.contract.outcome import Failure
 from lepton_workloads.contract.tasks import TrainTask
 from lepton_workloads.termination import WorkloadError, take_sigterm
+from lepton_workloads.train.gate import silent
 
 _GANG_ERRORS = (
     tf.errors.UnavailableError,
@@ -49,8 +50,8 @@ def uses_xla(task: TrainTask) -> bool:
 
 
 @contextmanager
-def gang_errors(workers: int) -> Iterator[None]:
-    """Name what a worker sees when another one is lost.
+def gang_errors(task: TrainTask, index: int) -> Iterator[None]:
+    """Name what worker `index` sees when another one is lost.
 
     Raises:
         WorkloadError: PeersNotReady; the operator starts the whole gang again.
@@ -58,9 +59,11 @@ def gang_errors(workers: int) -> Iterator[None]:
     try:
         yield
     except _GANG_ERRORS as error:
-        if workers == 1:
+        if task.workers == 1:
             raise
-        text = f"another worker was lost during the training: {_gist(str(error))}"
+        names = ", ".join(f"worker {worker} ({task.peers[worker]})" for worker in silent(task, index)[:5])
+        who = f"no answer from {names}" if names else "another worker was lost"
+        text = f"{who} during the training: {_gist(str(error))}"
         raise WorkloadError(Failure.PEERS_NOT_READY, text, terminal=False) from error
 
 
