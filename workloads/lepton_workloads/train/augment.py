@@ -65,13 +65,15 @@ class Draws:
     def __init__(self, seed: int, samples: Any, epoch: Any) -> None:
         state = _mix(tf.constant(seed, tf.uint64))
         state = _mix(state ^ tf.cast(epoch, tf.uint64))
-        self._state = _mix(state ^ tf.cast(samples, tf.uint64))
+        state = _mix(state ^ tf.cast(samples, tf.uint64))
+        steps = tf.constant([_GAMMA * draw & _ALL for draw in Draw], tf.uint64)
+        bits = _mix(state[:, tf.newaxis] + steps)
+        top = tf.cast(tf.bitwise.right_shift(bits, tf.constant(40, tf.uint64)), tf.int64)
+        self._columns = tf.unstack(tf.cast(top, tf.float32) * 2.0**-24, len(Draw), axis=1)
 
     def uniform(self, draw: Draw) -> Any:
         """float32 (B,) in [0, 1)."""
-        bits = _mix(self._state + tf.constant(_GAMMA * draw & _ALL, tf.uint64))
-        top = tf.cast(tf.bitwise.right_shift(bits, tf.constant(40, tf.uint64)), tf.int64)
-        return tf.cast(top, tf.float32) * 2.0**-24
+        return self._columns[draw - 1]
 
     def signed(self, draw: Draw, most: float) -> Any:
         """float32 (B,) in [-most, most)."""
