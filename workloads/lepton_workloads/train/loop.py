@@ -18,7 +18,6 @@ from lepton_workloads.contract.outcome import Epoch, Failure
 from lepton_workloads.contract.tasks import TrainTask
 from lepton_workloads.logs import Log
 from lepton_workloads.report import ReportServer
-from lepton_workloads.storage import storage_errors
 from lepton_workloads.termination import WorkloadError
 from lepton_workloads.train.after_epoch import AfterEpoch
 from lepton_workloads.train.agreement import check_agreement
@@ -242,8 +241,7 @@ class Loop:
 
     def _batches(self, split: SplitData, order: Any, prepare: Prepare, start: int = 0) -> Iterator[Batch]:
         share = (self.batch_size, self.task.workers, self.index)
-        with storage_errors("read the prepared dataset"):
-            yield from feed(split, order, *share, start=start, prepare=prepare)
+        return feed(split, order, *share, start=start, prepare=prepare)
 
     def _batch_size(self) -> int:
         """The global batch size, but no larger than the split (rounded up to the workers): padding costs."""
