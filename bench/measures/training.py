@@ -75,7 +75,9 @@ async def scaling() -> AsyncIterator[Figure]:
                     Run(batch=batch, cores=(core,), ports=ports, index=index)
                     for index, core in enumerate((first, second))
                 ]
-                gangs[batch] = better(gangs.get(batch), (await _together(gang))[0])
+                chief, other = await _together(gang)
+                busiest = replace(chief, cpu=max(chief.cpu, other.cpu))
+                gangs[batch] = better(gangs.get(batch), busiest)
     for batch in BATCHES:
         for figure in speed_up(batch, alone[batch], alone[batch // 2], gangs[batch]):
             yield figure
@@ -109,6 +111,7 @@ def speed_up(batch: int, alone: Taken, half: Taken, gang: Taken) -> list[Figure]
 
     Args:
         alone: one worker with the same global batch.
+        gang: its chief, with the CPU time of the busier worker.
         half: one worker with what is one worker's share; what a step of the gang takes more is communication.
     """
     what = f"training, global batch {batch}"

@@ -110,11 +110,12 @@ def shown(figures: list[Figure]) -> dict[str, float]:
 
 
 def test_two_workers_are_held_against_one_with_the_same_batch_and_one_with_half_of_it() -> None:
-    alone, half, gang = taken(), taken(images=3000, seconds=5.0), taken(seconds=6.25)
+    alone, half, gang = taken(), taken(images=3000, seconds=5.0), taken(seconds=6.25, cpu=5.0)
     assert shown(training.speed_up(512, alone, half, gang)) == {
         "scaling.512-one": 600,
         "scaling.512-two": 960,
         "scaling.512-speedup": 1.6,
+        "scaling.512-cpu": 1.8,
         "scaling.512-lost": 20,
     }
     budgets = {figure.key: figure.budget for figure in training.speed_up(512, alone, half, gang)}
