@@ -111,8 +111,8 @@ def speed_up(batch: int, alone: Taken, half: Taken, gang: Taken) -> list[Figure]
 
     Args:
         alone: one worker with the same global batch.
-        gang: its chief, with the CPU time of the busier worker.
         half: one worker with what is one worker's share; what a step of the gang takes more is communication.
+        gang: its chief, with the CPU time of the busier worker.
     """
     what = f"training, global batch {batch}"
     budget = ">= 1.7" if batch == GOAL else ""
@@ -122,6 +122,12 @@ def speed_up(batch: int, alone: Taken, half: Taken, gang: Taken) -> list[Figure]
         Figure(f"scaling.{batch}-two", f"{what}: two workers on a core each", gang.rate, "images/s"),
         Figure(
             f"scaling.{batch}-speedup", f"{what}: two workers, speed-up", gang.rate / alone.rate, "x", budget
+        ),
+        Figure(
+            f"scaling.{batch}-cpu",
+            f"{what}: two workers, speed-up that the CPU time of the busier one allows",
+            alone.cpu / gang.cpu,
+            "x",
         ),
         Figure(f"scaling.{batch}-lost", f"{what}: share of a step lost to communication", share, "%"),
     ]
