@@ -98,7 +98,7 @@ def cpu_of(taken: Taken) -> float:
 
 def against_fit(key: str, fit: Taken, loop: Taken) -> list[Figure]:
     """How much more the trainer's loop takes."""
-    what = f"training, {WORDS[key]}: of the trainer, as a part of what model.fit on arrays has"
+    what = f"training, {WORDS[key]}: the trainer against model.fit on arrays"
     return [
         Figure(f"input.{key}-rate", f"{what}: images/s", loop.rate / fit.rate, "x", ">= 1"),
         Figure(f"input.{key}-cpu", f"{what}: CPU", loop.cpu / fit.cpu, "x", "<= 1"),
