@@ -113,8 +113,9 @@ def test_a_program_that_can_not_succeed_ends_the_job_with_a_reason(
     trained: Namespace, images: dict[str, str], name: str, code: str, reason: str, texts: tuple[str, ...]
 ) -> None:
     trained.apply(dataset(), program(name, code, images))
-    row = trained.wait_reason("ltj", name, reason, "Succeeded", 120)
-    assert row["status"] == "False"
+    trained.wait(f"ltj/{name}", "Succeeded=False", 120)
+    row = trained.condition("ltj", name, "Succeeded")
+    assert row["reason"] == reason
     for text in texts:
         assert text in row["message"]
     assert trained.get("ltj", name)["status"]["attempt"] == 1
@@ -163,5 +164,5 @@ def test_after_a_lost_pod_the_program_goes_on_from_its_checkpoint(
     (pod,) = namespace.list("pods", f"lepton.ai/name={NAME},lepton.ai/kind=LeptonTrainingJob")
     namespace.run("delete", "pod", pod["metadata"]["name"], "--grace-period=1")
     until(lambda: "Goes on after epoch" in logs(namespace, NAME, 2), "that it goes on", 180)
-    namespace.run("delete", "ltj", NAME)
+    namespace.run("delete", f"ltj/{NAME}", "lds/grey-digits")
     namespace.wait_empty()

@@ -84,8 +84,9 @@ FEW: Special = {
     "replicas": st.sampled_from((0, 1, 3)),
     "parallelism": st.integers(1, 3),
     "activeDeadlineSeconds": st.integers(3600, 31_536_000),
+    "ttlSecondsAfterFinished": st.integers(3600, 31_536_000),
 }
-"""Few pods, and time enough."""
+"""Few pods, and time enough; what a time to live removes does not come back."""
 
 
 @dataclass(frozen=True)

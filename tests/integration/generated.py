@@ -102,6 +102,7 @@ def _special(claims: tuple[str, ...], jobs: tuple[str, ...], deadlines: tuple[in
         "resources": _resources(),
         "startupDeadlineSeconds": st.sampled_from(deadlines),
         "activeDeadlineSeconds": st.sampled_from((3600, 31_536_000)),
+        "ttlSecondsAfterFinished": st.sampled_from((0, 3600, 31_536_000)),
         "dataset": st.sampled_from(jobs).map(lambda name: {"name": name}),
         "network": _network(),
         "workers": st.integers(1, 2),
@@ -147,7 +148,8 @@ RUNNABLE = {
 }
 """Few pods each; what they refer to may be missing."""
 
-_GOOD = {kind: _specs(kind, _special(CLAIMS, ("digits",), (600, 86_400))) for kind in SCHEMAS}
+_GOOD_SPECIAL = {**_special(CLAIMS, ("digits",), (600, 86_400)), "suspend": st.just(False)}
+_GOOD = {kind: _specs(kind, _GOOD_SPECIAL) for kind in SCHEMAS}
 _PLACED = ("nodeSelector", "affinity", "priorityClassName", "runtimeClassName", "schedulerName")
 
 

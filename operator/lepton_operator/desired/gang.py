@@ -6,7 +6,15 @@ from lepton_operator.api.training_job import QUEUE_LABEL, TrainingJobSpec
 from lepton_operator.context import Context
 from lepton_operator.desired.own_code import own_code_pod
 from lepton_operator.desired.owner import ATTEMPT_LABEL, FOLD_LABEL, Owner
-from lepton_operator.desired.pod import Manifest, container, mount, pod_spec, store_volumes, with_additions
+from lepton_operator.desired.pod import (
+    Manifest,
+    container,
+    http_probe,
+    mount,
+    pod_spec,
+    store_volumes,
+    with_additions,
+)
 from lepton_operator.facts import Json
 from lepton_workloads.contract.own_code import OWN_CONTAINER, PUBLISH_CONTAINER
 from lepton_workloads.contract.tasks import (
@@ -186,7 +194,9 @@ def _pod(
         {"name": "report", "containerPort": REPORT_PORT, "protocol": "TCP"},
     ]
     train = container(CONTAINER, context.trainer_image, "train", task, spec.pod_resources, context, mounts)
-    return pod_spec([train | {"ports": ports}], volumes, restart_policy="Never", grace_seconds=30)
+    # Two minutes: importing TensorFlow on a crowded node may leave no time for answers.
+    train |= {"ports": ports, "livenessProbe": http_probe("/healthz", "report", period=20, failures=6)}
+    return pod_spec([train], volumes, restart_policy="Never", grace_seconds=30)
 
 
 def _warm_start(spec: TrainingJobSpec, pinned: Pinned) -> WarmStart | None:

@@ -108,6 +108,16 @@ def pod_spec(
     return spec
 
 
+def http_probe(path: str, port: str, period: int, failures: int) -> Manifest:
+    """A probe every `period` seconds."""
+    return {
+        "httpGet": {"path": path, "port": port, "scheme": "HTTP"},
+        "periodSeconds": period,
+        "failureThreshold": failures,
+        "timeoutSeconds": 5,
+    }
+
+
 def claim_volume(name: str, claim: str, read_only: bool = False) -> Manifest:
     """A volume on a PersistentVolumeClaim."""
     source: Manifest = {"claimName": claim}

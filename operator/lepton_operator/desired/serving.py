@@ -7,7 +7,15 @@ from lepton_operator.api.model import ModelArtifact, ModelSpec
 from lepton_operator.context import Context
 from lepton_operator.desired.autoscaler import BY_AUTOSCALER, BY_SPEC, COMPONENT, REPLICAS_ANNOTATION
 from lepton_operator.desired.owner import VERSION_LABEL, Owner
-from lepton_operator.desired.pod import Manifest, claim_volume, container, mount, pod_spec, with_additions
+from lepton_operator.desired.pod import (
+    Manifest,
+    claim_volume,
+    container,
+    http_probe,
+    mount,
+    pod_spec,
+    with_additions,
+)
 from lepton_workloads.contract.tasks import HTTP_PORT, MODEL_DIR, SOURCE_DIR, FetchTask, ServeTask
 
 TEMPLATE_ANNOTATION = "lepton.ai/template"
@@ -91,19 +99,10 @@ def _server(owner: Owner, spec: ModelSpec, version: str, context: Context) -> Ma
     serve = container("server", context.server_image, "serve", task, spec.pod_resources, context, mounts)
     return serve | {
         "ports": [{"name": "http", "containerPort": HTTP_PORT, "protocol": "TCP"}],
-        "readinessProbe": _probe("/readyz", period=2, failures=2),
-        "livenessProbe": _probe("/healthz", period=10, failures=6),
-        "startupProbe": _probe("/healthz", period=1, failures=120),
+        "readinessProbe": http_probe("/readyz", "http", period=2, failures=2),
+        "livenessProbe": http_probe("/healthz", "http", period=10, failures=6),
+        "startupProbe": http_probe("/healthz", "http", period=1, failures=120),
         "lifecycle": {"preStop": {"sleep": {"seconds": ENDPOINT_SECONDS}}},
-    }
-
-
-def _probe(path: str, period: int, failures: int) -> Manifest:
-    return {
-        "httpGet": {"path": path, "port": "http", "scheme": "HTTP"},
-        "periodSeconds": period,
-        "failureThreshold": failures,
-        "timeoutSeconds": 5,
     }
 
 

@@ -1,94 +1,42 @@
 """`report.html` in a real browser, as a person opens it."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser
 
 from lepton_workloads.train.report_page.page import report_html
+from tests.browser import DESKTOP, PHONE, Show, chromium, shown
 
 from .story import HOSTILE, story
 
-CHROMIUM = "/usr/bin/chromium"
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-PHONE, DESKTOP = (360, 740), (1280, 900)
 LONG = ["W" * 300, "no spaces in this label" * 9, "owl"]
-
-
-@dataclass
-class Opened:
-    """A page and what was seen while it was opened."""
-
-    page: Page
-    errors: list[str] = field(default_factory=list)
-    requests: list[str] = field(default_factory=list)
-
-    def all(self, expression: str, selector: str) -> Any:
-        """What a JavaScript expression of `e` says for each element."""
-        return self.page.eval_on_selector_all(selector, f"all => all.map(e => {expression})")
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Debian's Chromium, which `scripts/browser.sh` installs."""
-    assert Path(CHROMIUM).exists(), "install Chromium with scripts/browser.sh"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    """One for all tests."""
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
-def show(browser: Browser, tmp_path: Path) -> Iterator[Any]:
+def show(browser: Browser, tmp_path: Path) -> Iterator[Show]:
     """Opens a page of a file."""
-    contexts = []
-
-    def open_page(html: str, size: tuple[int, int] = DESKTOP, scheme: Any = "light") -> Opened:
-        path = tmp_path / "report.html"
-        path.write_text(html, encoding="utf-8")
-        viewport: Any = {"width": size[0], "height": size[1]}
-        context = browser.new_context(viewport=viewport, color_scheme=scheme)
-        contexts.append(context)
-        opened = Opened(context.new_page())
-        opened.page.on("console", lambda message: opened.errors.append(message.text))
-        opened.page.on("pageerror", lambda error: opened.errors.append(str(error)))
-        opened.page.on("dialog", lambda dialog: opened.errors.append(dialog.message))
-        opened.page.on("request", lambda request: opened.requests.append(request.url))
-        opened.page.goto(path.as_uri(), wait_until="load")
-        return opened
-
-    yield open_page
-    for context in contexts:
-        context.close()
+    with shown(browser, tmp_path) as show:
+        yield show
 
 
 @pytest.mark.parametrize("size", [PHONE, DESKTOP])
 @pytest.mark.parametrize("labels", [["cat", "dog"], HOSTILE, LONG, [f"class {n}" for n in range(40)]])
 def test_it_fits_the_screen_without_errors_or_requests(
-    show: Any, labels: list[str], size: tuple[int, int]
+    show: Show, labels: list[str], size: tuple[int, int]
 ) -> None:
-    opened = show(report_html(story(labels, files=labels)), size)
-    widths = opened.page.evaluate("[document.documentElement.scrollWidth, document.body.scrollWidth]")
-    assert max(widths) <= size[0]
-    opened.page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
-    assert opened.page.evaluate("document.documentElement.scrollWidth") <= size[0]
-    assert opened.errors == []
-    outside = [url for url in opened.requests if not url.startswith("data:")]
-    assert outside == [opened.page.url]
+    show(report_html(story(labels, files=labels)), size).check(size[0])
 
 
-def test_every_picture_is_shown_and_has_a_text(show: Any) -> None:
+def test_every_picture_is_shown_and_has_a_text(show: Show) -> None:
     opened = show(report_html(story(size=(33, 20, 1))))
     pictures = opened.all("[e.complete, e.naturalWidth, e.naturalHeight, e.alt]", "img")
     assert len(pictures) >= 12
@@ -101,7 +49,7 @@ def test_every_picture_is_shown_and_has_a_text(show: Any) -> None:
     assert all(background.startswith('url("data:image/png;base64,') for background in backgrounds)
 
 
-def test_hostile_labels_are_shown_as_text_and_do_nothing(show: Any) -> None:
+def test_hostile_labels_are_shown_as_text_and_do_nothing(show: Show) -> None:
     opened = show(report_html(story(HOSTILE, files=HOSTILE)))
     assert opened.page.title() == "vision/animals · training report"
     assert opened.page.evaluate("document.scripts.length") == 0
@@ -112,7 +60,7 @@ def test_hostile_labels_are_shown_as_text_and_do_nothing(show: Any) -> None:
     assert opened.errors == []
 
 
-def test_the_dark_scheme_is_dark_and_readable(show: Any) -> None:
+def test_the_dark_scheme_is_dark_and_readable(show: Show) -> None:
     html = report_html(story(gate={"metric": "accuracy", "atLeast": 0.9}))
     for scheme in ("light", "dark"):
         opened = show(html, PHONE, scheme)
@@ -122,7 +70,7 @@ def test_the_dark_scheme_is_dark_and_readable(show: Any) -> None:
             assert contrast(ink, ground) >= 4.5, (scheme, ink, ground)
 
 
-def test_the_keyboard_reaches_everything_that_can_be_used(show: Any) -> None:
+def test_the_keyboard_reaches_everything_that_can_be_used(show: Show) -> None:
     opened = show(report_html(story()), PHONE)
     usable = opened.all("e.outerHTML.slice(0, 80)", "a[href], summary, [tabindex]")
     assert len(usable) > 12
@@ -140,7 +88,7 @@ def test_the_keyboard_reaches_everything_that_can_be_used(show: Any) -> None:
     assert opened.page.evaluate("document.activeElement.getAttribute('aria-label')") == "All epochs"
 
 
-def test_links_lead_to_their_sections(show: Any) -> None:
+def test_links_lead_to_their_sections(show: Show) -> None:
     opened = show(report_html(story()), PHONE)
     opened.page.click("nav a:has-text('Lineage')")
     opened.page.wait_for_function(
