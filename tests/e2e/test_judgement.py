@@ -1,4 +1,4 @@
-"""What becomes of a training that ended: gate, folds, report, warm start, clearing away; and one that waits in a queue."""
+"""How a training ends: gate, folds, report, warm start, clearing away; and one that waits in a queue."""
 
 import base64
 import gzip
