@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.browser import PHONE, chromium, shown
 from tests.e2e.cluster import Namespace, dataset, model, training_job, until
 from tests.e2e.workers import pods_of
 
+EXAMPLE = Path(__file__).parents[2] / "examples" / "04-judged-training"
 QUEUE = "kueue.x-k8s.io/queue-name"
 
 
@@ -23,22 +25,20 @@ def gate(metric: str, **bound: Any) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def judged(shared: Namespace) -> Namespace:
     """A namespace in which trainings of each kind have come to their end."""
-    folds = {"crossValidation": {"folds": 3, "parallelism": 2}}
     shared.apply(
+        *(yaml.safe_load(path.read_text()) for path in sorted(EXAMPLE.glob("*.yaml"))),
         dataset(),
         training_job(
             "good", training={"epochs": 4, "batchSize": 64}, evaluation=gate("accuracy", atLeast=0.5)
         ),
         training_job("bad", evaluation=gate("recall", label="7", atLeast=0.9999)),
-        training_job("folded", evaluation=folds | gate("crossValidationAccuracy", atLeast=0.1)),
         training_job(
             "diverging", training={"epochs": 3, "batchSize": 64, "optimizer": "sgd", "learningRate": 100}
         ),
-        training_job("warm", warmStart={"trainingJob": {"name": "good"}, "frozenLayers": ["convolution_0"]}),
         model("of-good", "good", replicas=1),
         model("of-bad", "bad", replicas=1),
     )
-    for job in ("good", "folded", "warm"):
+    for job in ("good", "digits-judged", "digits-fine-tuned"):
         shared.wait(f"ltj/{job}", "Succeeded", 300)
     for job in ("bad", "diverging"):
         shared.wait(f"ltj/{job}", "Succeeded=False", 300)
@@ -66,18 +66,18 @@ def test_what_does_not_pass_is_kept_and_not_served(judged: Namespace) -> None:
 
 
 def test_each_fold_is_a_job_and_the_mean_is_theirs(judged: Namespace) -> None:
-    status = judged.get("ltj", "folded")["status"]
+    status = judged.get("ltj", "digits-judged")["status"]
     told = status["evaluation"]
     assert told["completedFolds"] == "3/3"
     found = [fold["accuracy"] for fold in told["folds"]]
     assert told["meanAccuracy"] == pytest.approx(statistics.mean(found), abs=1e-5)
     assert told["standardDeviation"] == pytest.approx(statistics.stdev(found), abs=1e-5)
-    splits = judged.get("lds", "digits")["status"]["splits"]
+    splits = judged.get("lds", "small-digits")["status"]["splits"]
     assert sum(fold["samples"] for fold in told["folds"]) == splits["train"] + splits["validation"]
     assert told["gate"]["value"] == pytest.approx(told["meanAccuracy"], abs=1e-4)
     for fold in range(3):
-        assert judged.find("job", f"folded-f{fold}-a1")
-    message = judged.condition("ltj", "folded", "Succeeded")["message"]
+        assert judged.find("job", f"digits-judged-f{fold}-a1")
+    message = judged.condition("ltj", "digits-judged", "Succeeded")["message"]
     assert "over 3 folds" in message
 
 
@@ -94,7 +94,7 @@ def test_a_training_that_diverges_says_at_which_step_and_is_not_tried_again(judg
 def test_a_warm_start_waits_for_its_version_and_keeps_frozen_layers(
     judged: Namespace, images: dict[str, str]
 ) -> None:
-    first, second = (judged.get("ltj", job)["status"] for job in ("good", "warm"))
+    first, second = (judged.get("ltj", job)["status"] for job in ("digits-judged", "digits-fine-tuned"))
     assert second["lineage"]["warmStart"] == first["result"]["digest"]
     code = f"""
 import os
