@@ -92,7 +92,8 @@ def test_a_frozen_worker_without_peers_is_ended_by_its_probe(lives: Namespace) -
     lives.apply(long_one("frozen"))
     until_epoch(lives, "frozen")
     send(signal.SIGSTOP, pods_of(lives, "frozen")[0])
-    lives.wait_reason("ltj", "frozen", "ContainerFailed", "Succeeded", 300)
+    row = lives.wait_reason("ltj", "frozen", "ProbeFailing", "Succeeded", 300)
+    assert "liveness probe (GET /healthz) failed" in row["message"]
     assert weights(lives, "frozen") == weights(lives, "calm")
     assert lives.get("ltj", "frozen")["status"]["failures"] == 1
 
