@@ -33,7 +33,9 @@ def judged(shared: Namespace) -> Namespace:
         ),
         training_job("bad", evaluation=gate("recall", label="7", atLeast=0.9999)),
         training_job(
-            "diverging", training={"epochs": 3, "batchSize": 64, "optimizer": "sgd", "learningRate": 100}
+            "diverging",
+            network={"convolutions": [16, 16, 16], "dense": [64, 64], "activation": "elu"},
+            training={"epochs": 3, "batchSize": 64, "optimizer": "sgd", "learningRate": 100},
         ),
         model("of-good", "good", replicas=1),
         model("of-bad", "bad", replicas=1),
@@ -85,7 +87,7 @@ def test_a_training_that_diverges_says_at_which_step_and_is_not_tried_again(judg
     row = judged.condition("ltj", "diverging", "Succeeded")
     assert row["reason"] == "Diverged"
     assert "step" in row["message"]
-    assert "learningRate" in row["message"]
+    assert "lower the learning rate (now 100)" in row["message"]
     status = judged.get("ltj", "diverging")["status"]
     assert status["attempt"] == 1
     assert "result" not in status
