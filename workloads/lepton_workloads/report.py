@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from socketserver import ThreadingMixIn
 from typing import Any
+from urllib.parse import parse_qsl
 
 from lepton_workloads.contract.outcome import MAX_HISTORY, Report
 from lepton_workloads.contract.tasks import REPORT_PORT
@@ -19,6 +20,9 @@ from lepton_workloads.contract.tasks import REPORT_PORT
 REPORT_PORT_ENV = "LEPTON_REPORT_PORT"
 MAX_CONNECTIONS = 8
 REQUEST_SECONDS = 5.0
+MAX_QUERY = 512
+MAX_WORKERS = 1024
+"""More than a gang may have; what is remembered of readers is bounded by it."""
 _GAUGES = {
     "done": ("lepton_workload_done", "Files prepared, or steps of the running epoch."),
     "total": ("lepton_workload_total", "Files to prepare, or steps of an epoch."),
@@ -89,11 +93,13 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         report = self.server.report.current
-        if self.path == "/report":
+        path, _, query = self.path.partition("?")
+        if path == "/report":
             self._answer(200, "application/json", report.to_json())
-        elif self.path == "/healthz":
+            self.server.report.was_read(report, query)
+        elif path == "/healthz":
             self._answer(200, "text/plain; charset=utf-8", "ok\n")
-        elif self.path == "/metrics":
+        elif path == "/metrics":
             text = metrics_text(report, self.server.report.counters)
             self._answer(200, "text/plain; version=0.0.4; charset=utf-8", text)
         else:
@@ -124,6 +130,7 @@ class ReportServer:
         self._lock = threading.Lock()
         self._report = report
         self._counters: dict[str, float] = {}
+        self._readers: dict[int, Report] = {}
         self._last_step = 0.0
         self._server = _Server(port)
         self._server.report = self
@@ -161,6 +168,20 @@ class ReportServer:
                 self._counters[name] = self._counters.get(name, 0.0) + amount
             if amounts.get("steps"):
                 self._last_step = time.monotonic()
+
+    def was_read(self, report: Report, query: str) -> None:
+        """Remember who has read a report: `uid=...&attempt=...&worker=...` of a worker of the same gang."""
+        asks = dict(parse_qsl(query[:MAX_QUERY]))
+        worker = asks.get("worker", "")
+        same = (asks.get("uid"), asks.get("attempt")) == (report.owner_uid, str(report.attempt))
+        if same and worker.isascii() and worker.isdigit() and int(worker) < MAX_WORKERS:
+            with self._lock:
+                self._readers[int(worker)] = report
+
+    def read_by(self, worker: int) -> Report | None:
+        """The last report that a worker of the gang has read."""
+        with self._lock:
+            return self._readers.get(worker)
 
     @property
     def counters(self) -> dict[str, float]:

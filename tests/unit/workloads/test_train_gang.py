@@ -4,8 +4,11 @@ import json
 import queue
 import shutil
 import signal
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -54,18 +57,89 @@ def test_a_worker_whose_peer_is_killed_or_frozen_ends_and_says_so(
     assert list(pod.models.iterdir()) == []
 
 
+@contextmanager
+def chief(
+    task: TrainTask, resume: str | None = "", **fields: Any
+) -> Iterator[tuple[ReportServer, TrainTask]]:
+    """The report of a chief, and the task with its address."""
+    told = {"owner_uid": "job-1", "attempt": 1, "phase": "Waiting", "resume": resume} | fields
+    with ReportServer(Report(**told), port=0) as server:
+        peers = [f"127.0.0.1:{server.port}", *("127.0.0.1:1" for _ in range(task.workers - 1))]
+        yield server, task.model_copy(update={"peers": peers})
+
+
+def test_nobody_starts_before_everybody_knows_that_all_are_there() -> None:
+    task = task_of("k", workers=3, peers=["-"] * 3, startupDeadlineSeconds=60)
+    with chief(task, "a1/e000001-s000000000-x") as (server, told), ThreadPoolExecutor() as pool:
+        first = pool.submit(gate.join, told, 1)
+        gathered = pool.submit(gate.gather, told, server)
+        until(lambda: server.read_by(1))
+        assert server.current.phase == "Waiting"
+        assert not first.done()
+        assert not gathered.done()
+        second = pool.submit(gate.join, told, 2)
+        assert {first.result(60), second.result(60)} == {"a1/e000001-s000000000-x"}
+        gathered.result(60)
+        read = (server.read_by(1), server.read_by(2))
+    assert [report and report.phase for report in read] == ["Complete", "Complete"]
+
+
+def test_a_chief_that_nobody_has_heard_does_not_start() -> None:
+    """Another worker's first look is not enough: it has to read the last word."""
+    task = task_of("k", workers=2, peers=["-"] * 2, startupDeadlineSeconds=60)
+    with chief(task) as (server, told), ThreadPoolExecutor() as pool:
+        query = f"?uid={told.job_uid}&attempt=1&worker=1"
+        assert gate.fetch_report(told.peers[0], query)
+        gathered = pool.submit(gate.gather, told, server)
+        until(lambda: server.current.phase == "Complete")
+        assert not gathered.done()
+        assert gate.fetch_report(told.peers[0], query)
+        gathered.result(60)
+
+
 @pytest.mark.parametrize(
-    ("uid", "attempt", "passes"), [("job-1", 1, True), ("job-1", 2, False), ("x", 1, False)]
+    "query",
+    [
+        "",
+        "?uid=other&attempt=1&worker=1",
+        "?uid=job-1&attempt=2&worker=1",
+        "?uid=job-1&attempt=1&worker=2",
+        "?uid=job-1&attempt=1&worker=x",
+        "?uid=job-1&attempt=1&worker=99999999999",
+    ],
 )
-def test_the_gate_opens_for_this_job_and_attempt_only(uid: str, attempt: int, passes: bool) -> None:
-    with ReportServer(Report(owner_uid=uid, attempt=attempt), port=0) as server:
-        peers = ["127.0.0.1:1", f"127.0.0.1:{server.port}"]
-        task = task_of("k", workers=2, peers=peers, startupDeadlineSeconds=0)
-        if passes:
-            gate.wait_for_gang(task, 0)
-        else:
-            with pytest.raises(WorkloadError, match="1 of 2 workers did not answer"):
-                gate.wait_for_gang(task, 0)
+def test_readers_that_are_not_of_this_gang_do_not_count(query: str) -> None:
+    task = task_of("k", workers=2, peers=["-"] * 2, startupDeadlineSeconds=0)
+    with chief(task) as (server, told):
+        assert gate.fetch_report(told.peers[0], query)
+        with pytest.raises(WorkloadError, match=r"1 of 2 workers did not answer .*: worker 1 \("):
+            gate.gather(told, server)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"phase": "Waiting"}, "still waits for others"),
+        ({"phase": "Complete", "attempt": 2}, "did not answer"),
+        ({"phase": "Complete", "owner_uid": "job-0"}, "did not answer"),
+        ({"phase": "Training"}, "still waits for others"),
+    ],
+)
+def test_a_worker_joins_only_a_complete_gang_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any], words: str
+) -> None:
+    monkeypatch.setattr(gate, "SECOND_LOOK_SECONDS", 0.0)
+    task = task_of("k", workers=2, peers=["-"] * 2, startupDeadlineSeconds=0)
+    with chief(task, **fields) as (_, told), pytest.raises(WorkloadError, match=rf"worker 0 .* {words}"):
+        gate.join(told, 1)
+
+
+def until(look: Callable[[], Any]) -> None:
+    """Waits for a condition."""
+    end = time.monotonic() + 60
+    while not look():
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def test_tf_config_names_all_workers() -> None:
@@ -81,29 +155,6 @@ def test_a_worker_stays_until_the_chief_is_done_or_gone(monkeypatch: pytest.Monk
     with ReportServer(Report(owner_uid="u", phase="Done"), port=0) as server:
         gate.wait_for_chief(task_of("k", peers=[f"127.0.0.1:{server.port}"]))
     gate.wait_for_chief(task_of("k", peers=["127.0.0.1:1"]))
-
-
-@pytest.mark.parametrize(
-    ("phase", "resume", "passes"),
-    [
-        ("Waiting", "", True),
-        ("Waiting", "a1/e000001-s000000000-x", True),
-        ("Loading", None, False),
-        ("Training", "", False),
-    ],
-)
-def test_a_worker_goes_on_from_what_a_chief_at_the_gate_has_chosen(
-    phase: str, resume: str | None, passes: bool
-) -> None:
-    report = Report(owner_uid="job-1", attempt=1, phase=phase, resume=resume)
-    with ReportServer(report, port=0) as server:
-        peers = [f"127.0.0.1:{server.port}", "127.0.0.1:1"]
-        task = task_of("k", workers=2, peers=peers, startupDeadlineSeconds=0)
-        if passes:
-            assert gate.wait_for_gang(task, 1) == resume
-        else:
-            with pytest.raises(WorkloadError, match="worker 0"):
-                gate.wait_for_gang(task, 1)
 
 
 def test_workers_whose_weights_differ_are_named() -> None:

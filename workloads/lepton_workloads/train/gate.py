@@ -1,8 +1,10 @@
-"""The start gate: TensorFlow is started only when every worker of this attempt is there.
+"""The start gate: TensorFlow is started only when every worker of this attempt is there and knows it.
 
-TensorFlow waits an hour for a missing peer and listens only after its own start, so the gate asks the
-report ports, which open first. A peer is a host name; `host:port` names a report port, and then the next
-port is TensorFlow's (for several workers on one host).
+TensorFlow waits an hour for a missing peer and listens only after its own start, so workers meet by the
+report ports, which open first. While TensorFlow waits no thread of Python runs, and nobody gets an answer: so the
+chief starts it only after every worker has read that the gang is complete, and a worker only when it has read that.
+A peer is a host name; `host:port` names a report port, and then the next port is TensorFlow's (for several workers
+on one host).
 """
 
 import http.client
@@ -11,21 +13,28 @@ import socket
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import quote
 
 from lepton_workloads.contract.outcome import Failure, Report, parse_report
 from lepton_workloads.contract.tasks import GANG_PORT, REPORT_PORT, TrainTask
 from lepton_workloads.logs import Log
+from lepton_workloads.report import ReportServer
 from lepton_workloads.termination import WorkloadError
 
 POLL_SECONDS = 0.5
+GATE_SECONDS = 0.05
+"""The chief looks only at what it knows itself."""
 TIMEOUT_SECONDS = 2.0
+JOIN_SECONDS = 10.0
+"""An answer that the chief gave counts as read: it must not be given up too early."""
 MAX_REPORT_BYTES = 64 * 1024
 LOST_SECONDS = 60.0
 """A chief that exports a network on a crowded node may not answer for many seconds."""
 MAX_REFUSALS = 3
-AT_THE_GATE = ("Starting", "Loading", "Waiting")
-"""Phases of a peer that waits too. Another one is a pod of this attempt that ends: a suspended Job goes on under the
-same names before its old pods are gone."""
+COMPLETE = "Complete"
+"""Phase of a chief that has met all workers."""
+SECOND_LOOK_SECONDS = 10.0
+"""A worker waits so much longer than the chief, who knows best who is missing."""
 
 log = Log(__name__)
 
@@ -45,11 +54,11 @@ def tf_config(peers: Sequence[str], index: int) -> str:
     return json.dumps({"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}})
 
 
-def fetch_report(peer: str) -> Report | None:
-    """A peer's report, None when it doesn't answer or answers nonsense."""
-    connection = http.client.HTTPConnection(*report_address(peer), timeout=TIMEOUT_SECONDS)
+def fetch_report(peer: str, query: str = "", timeout: float = TIMEOUT_SECONDS) -> Report | None:
+    """A peer's report, None when it doesn't answer or answers nonsense; the query says who asks."""
+    connection = http.client.HTTPConnection(*report_address(peer), timeout=timeout)
     try:
-        connection.request("GET", "/report")
+        connection.request("GET", f"/report{query}")
         response = connection.getresponse()
         if response.status != 200:
             return None
@@ -66,37 +75,26 @@ def is_there(peer: str, task: TrainTask) -> bool:
     return report is not None and (report.owner_uid, report.attempt) == (task.job_uid, task.attempt)
 
 
-def waits(peer: str, task: TrainTask) -> Report | None:
-    """The report of a peer of this job and attempt that is at the gate too, else None."""
-    report = fetch_report(peer)
-    if report is None or (report.owner_uid, report.attempt) != (task.job_uid, task.attempt):
-        return None
-    return report if report.phase in AT_THE_GATE else None
-
-
-def wait_for_gang(task: TrainTask, index: int) -> str:
-    """Return when every other worker has answered once; the chief, when it has chosen a checkpoint, too.
-
-    Returns:
-        The chief's choice as its report says, empty for the chief itself and for none.
+def gather(task: TrainTask, server: ReportServer) -> None:
+    """The chief's side: its choice of a checkpoint is in its report; return when all workers know that all are there.
 
     Raises:
         WorkloadError: PeersNotReady after `startup_deadline_seconds`, naming the missing workers.
     """
     end = time.monotonic() + task.startup_deadline_seconds
-    missing = [worker for worker in range(task.workers) if worker != index]
-    resume = ""
-    while missing:
-        still = []
-        for worker in missing:
-            report = waits(task.peers[worker], task)
-            if report is None or (worker == 0 and report.resume is None):
-                still.append(worker)
-            elif worker == 0:
-                resume = report.resume or ""
-        missing = still
-        if not missing:
-            break
+    _wait_for_readers(task, server, end, None)
+    server.update(phase=COMPLETE)
+    _wait_for_readers(task, server, max(end, time.monotonic() + LOST_SECONDS), COMPLETE)
+    log.info("Passed the start gate", workers=task.workers, index=0)
+
+
+def _wait_for_readers(task: TrainTask, server: ReportServer, end: float, phase: str | None) -> None:
+    """Wait until all workers have read a report, of that phase if one is given."""
+    while missing := [
+        worker
+        for worker in range(1, task.workers)
+        if (read := server.read_by(worker)) is None or (phase and read.phase != phase)
+    ]:
         if time.monotonic() >= end:
             names = ", ".join(f"{worker} ({task.peers[worker]})" for worker in missing[:5])
             raise WorkloadError(
@@ -105,9 +103,34 @@ def wait_for_gang(task: TrainTask, index: int) -> str:
                 f"{task.startup_deadline_seconds} s: worker {names}; see why their pods don't run",
                 terminal=False,
             )
+        time.sleep(GATE_SECONDS)
+
+
+def join(task: TrainTask, index: int) -> str:
+    """A worker's side: return when the chief of this job and attempt says that all are there.
+
+    Returns:
+        The checkpoint that the chief has chosen, empty for none.
+
+    Raises:
+        WorkloadError: PeersNotReady some seconds after `startup_deadline_seconds`.
+    """
+    end = time.monotonic() + task.startup_deadline_seconds + SECOND_LOOK_SECONDS
+    query = f"?uid={quote(task.job_uid)}&attempt={task.attempt}&worker={index}"
+    while True:
+        report = fetch_report(task.peers[0], query, JOIN_SECONDS)
+        known = report is not None and (report.owner_uid, report.attempt) == (task.job_uid, task.attempt)
+        if known and report and report.phase == COMPLETE:
+            log.info("Passed the start gate", workers=task.workers, index=index)
+            return report.resume or ""
+        if time.monotonic() >= end:
+            why = "still waits for others" if known else "did not answer"
+            text = (
+                f"worker 0 ({task.peers[0]}) {why} within {task.startup_deadline_seconds} s; see why pods of this "
+                "job don't run"
+            )
+            raise WorkloadError(Failure.PEERS_NOT_READY, text, terminal=False)
         time.sleep(POLL_SECONDS)
-    log.info("Passed the start gate", workers=task.workers, index=index)
-    return resume
 
 
 def silent(task: TrainTask, index: int) -> list[int]:

@@ -103,12 +103,16 @@ def _open(task: TrainTask) -> Dataset:
 def _meet(worker: Worker) -> str:
     """Wait for the gang; the checkpoint that all go on from, empty for none: the chief's choice."""
     task, index, server = worker.task, worker.index, worker.server
-    chosen = "" if index else worker.checkpoints.newest()
-    server.update(phase="Waiting", resume=None if index else chosen)
     waiting = time.monotonic()
-    told = gate.wait_for_gang(task, index)
+    if index:
+        server.update(phase="Waiting")
+        chosen = gate.join(task, index)
+    else:
+        chosen = worker.checkpoints.newest()
+        server.update(phase="Waiting", resume=chosen)
+        gate.gather(task, server)
     server.count(gang_wait_seconds=time.monotonic() - waiting)
-    return told if index else chosen
+    return chosen
 
 
 def _train(worker: Worker, resume: str) -> Outcome:
