@@ -152,6 +152,9 @@ class FoldStatus(Record):
     fold: Annotated[int, Field(description="Number of the part that is held out, from 0.")]
     attempt: Annotated[int | None, Field(description="Number of the running or last attempt.")] = None
     failed_attempt: Annotated[int | None, Field(description="Last attempt that was counted as ended.")] = None
+    disrupted_attempt: Annotated[int | None, Field(description="Last attempt that was seen disrupted.")] = (
+        None
+    )
     accuracy: Annotated[float | None, Field(description="Accuracy on the held-out part.")] = None
     loss: Annotated[float | None, Field(description="Loss on the held-out part.")] = None
     f1: Annotated[float | None, Field(description="F1 on the held-out part, mean over the classes.")] = None
@@ -283,6 +286,9 @@ class TrainingJobStatus(Status):
     failed_attempt: Annotated[int | None, Field(description="Last attempt that was counted as ended.")] = None
     disruptions: Annotated[
         int | None, Field(description="Attempts ended by a disruption, or whose Job or result was lost.")
+    ] = None
+    disrupted_attempt: Annotated[
+        int | None, Field(description="Last attempt of which a pod was seen that its surroundings end.")
     ] = None
     dataset_digest: Annotated[
         str | None, Field(max_length=64, description="Prepared data pinned by the first attempt.")

@@ -42,6 +42,8 @@ from lepton_operator.desired.gang import (
 from lepton_operator.desired.owner import Owner
 from lepton_operator.facts import Json, Observed
 from lepton_operator.faults import (
+    EVICTED,
+    NODE_LOST,
     Fault,
     claim_fault,
     creation_fault,
@@ -59,6 +61,7 @@ HISTORY = (
     "failures",
     "failedAttempt",
     "disruptions",
+    "disruptedAttempt",
     "datasetDigest",
     "datasetClaimName",
     "warmStartDigest",
@@ -74,6 +77,8 @@ PINNED = {
 """Fields of the status that each attempt's Job knows as well."""
 PROGRESS = ("progress", "loss", "accuracy")
 BACKOFF_NOTE = "(backoffLimit)"
+OUT_OF_TRIES = "BackoffLimitExceeded"
+"""Reason of a Job of which a pod failed."""
 MAX_DISRUPTIONS = 50
 SLOWEST_PROGRESS_SECONDS = 60.0
 """Figures of a long epoch are written so often."""
@@ -133,6 +138,7 @@ def running(
     pods = pods_of_job(observed.pods, job)
     fields = history(observed, job, number, spec, now)
     fields.pop("nextAttemptTime", None)
+    note_disruption(pods, _try_of(fields, number))
     known = (obj.get("status") or {}).get("attempt") == number
     if known:
         fields |= kept(obj, PROGRESS)
@@ -261,7 +267,11 @@ def completed(observed: Observed, spec: TrainingJobSpec, job: Json, number: int,
 
 
 def _try(draft: Draft, number: int) -> Try:
-    return Try(f"attempt {number}", number, draft.fields)
+    return _try_of(draft.fields, number)
+
+
+def _try_of(fields: dict[str, Any], number: int) -> Try:
+    return Try(f"attempt {number}", number, fields)
 
 
 def count_lost(draft: Draft, number: int, now: float) -> None:
@@ -332,7 +342,7 @@ def end_of(job: Json) -> Json | None:
 def failed(observed: Observed, spec: TrainingJobSpec, job: Json, end: Json, number: int, now: float) -> Draft:
     """Counts the end of an attempt once, and says what ended it."""
     draft = Draft(Verdict(State.PROGRESSING, "Restarting", ""), history(observed, job, number, spec, now))
-    found = what_ended(observed, job, end, now)
+    found = what_ended(observed, job, end, _try(draft, number), now)
     if not isinstance(found, End):
         draft.fields |= kept(observed.object, PROGRESS)
         draft.verdict = Verdict(State.PROGRESSING, "Restarting", f"attempt {number} failed: its pods end")
@@ -342,19 +352,39 @@ def failed(observed: Observed, spec: TrainingJobSpec, job: Json, end: Json, numb
     return draft
 
 
-def what_ended(observed: Observed, job: Json, end: Json, now: float) -> End | float:
+def note_disruption(pods: list[Json], one: Try) -> None:
+    """A pod that is evicted is gone before its Job has failed: the status remembers that it was seen."""
+    if any(is_disrupted(pod) for pod in pods):
+        one.counted["disruptedAttempt"] = one.number
+
+
+def what_ended(observed: Observed, job: Json, end: Json, one: Try, now: float) -> End | float:
     """What ended a Job, by its pods, or the seconds until that can be said; `end` is the condition that says so."""
     pods = pods_of_job(observed.pods, job)
     disrupted = [pod for pod in pods if is_disrupted(pod)]
     ended = [pod for pod in pods if has_ended(pod)]
+    noted = one.counted.get("disruptedAttempt") == one.number
     waited = now - seconds(end["lastTransitionTime"]) if end.get("lastTransitionTime") else LAG_SECONDS
-    if pods and not ended and not disrupted and waited < LAG_SECONDS:
+    if not ended and not disrupted and not noted and waited < LAG_SECONDS:
         return LAG_SECONDS - waited
+    if noted and not disrupted:
+        return End(_remembered(observed), disrupted=True)
+    if not pods and end.get("reason") == OUT_OF_TRIES:
+        # A pod that fails stays for its logs: somebody has deleted these.
+        return End(Fault("Restarting", "its pods were deleted"), disrupted=True)
     said = end.get("message") or "it says no more"
     fault = worst_fault(disrupted or pods, observed.warnings, now) or Fault(
         "ContainerFailed", f"the Job failed: {said}"
     )
     return End(fault, bool(disrupted))
+
+
+def _remembered(observed: Observed) -> Fault:
+    """The disruption that the status tells of."""
+    row = conditions_by_type(observed.object).get(SUCCEEDED, {})
+    if row.get("reason") in (EVICTED, NODE_LOST) and row.get("message"):
+        return Fault(row["reason"], row["message"])
+    return Fault(EVICTED, "a pod was ended by its surroundings and is gone")
 
 
 def count(draft: Draft, spec: TrainingJobSpec, one: Try, end: End, now: float) -> None:

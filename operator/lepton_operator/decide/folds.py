@@ -155,7 +155,7 @@ class _Run:
         if job is not None and job_condition(job, "Complete"):
             self._read(row, one, job)
         elif job is not None and (end := attempts.end_of(job)):
-            found = attempts.what_ended(self._observed, job, end, self._now)
+            found = attempts.what_ended(self._observed, job, end, one, self._now)
             if isinstance(found, attempts.End):
                 self._count(one, found)
             else:
@@ -163,7 +163,7 @@ class _Run:
         elif job is None or "deletionTimestamp" in job["metadata"]:
             self._count(one, attempts.End(Fault("Restarting", "its Job was deleted"), disrupted=True))
         else:
-            self._watch(row, number, job)
+            self._watch(row, one, job)
 
     def _read(self, row: Row, one: attempts.Try, job: Json) -> None:
         """The Job is complete: its result, or another attempt that finds it in the store."""
@@ -188,10 +188,11 @@ class _Run:
         if before.state is State.FAILED:
             self._draft.verdict = before
 
-    def _watch(self, row: Row, number: int, job: Json) -> None:
+    def _watch(self, row: Row, one: attempts.Try, job: Json) -> None:
         """The fold is starting or at work."""
         draft, pods = self._draft, pods_of_job(self._observed.pods, job)
-        draft.actions.append(Apply(attempt_labels(self._owner, number, row["fold"]), create=False))
+        attempts.note_disruption(pods, one)
+        draft.actions.append(Apply(attempt_labels(self._owner, one.number, row["fold"]), create=False))
         draft.requeue_after = soonest(draft.requeue_after, look_again(pods, self._now))
         fault = refusal_fault(self._observed.refusals) or worst_fault(
             pods, self._observed.warnings, self._now

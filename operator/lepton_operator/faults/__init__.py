@@ -6,7 +6,7 @@ already shows, so a lost one costs the explanation and nothing else.
 """
 
 from lepton_operator.faults.disruptions import is_disrupted
-from lepton_operator.faults.fault import IMAGE_PULL_FAILED, NODE_LOST, Fault
+from lepton_operator.faults.fault import EVICTED, IMAGE_PULL_FAILED, NODE_LOST, Fault
 from lepton_operator.faults.outcomes import outcome_of
 from lepton_operator.faults.pods import look_again, pod_fault, worst_fault
 from lepton_operator.faults.probes import GRACE_SECONDS
@@ -14,6 +14,7 @@ from lepton_operator.faults.refusals import creation_fault, deployment_fault, re
 from lepton_operator.faults.volumes import claim_fault
 
 __all__ = [
+    "EVICTED",
     "GRACE_SECONDS",
     "IMAGE_PULL_FAILED",
     "NODE_LOST",

@@ -248,10 +248,46 @@ def test_the_end_of_pods_that_is_not_seen_yet_is_waited_for_a_moment() -> None:
 def test_a_failure_without_pods_is_told_with_what_the_job_says() -> None:
     obj = training_job()
     job = attempt(obj, "Failed")
-    job["status"]["conditions"][0]["message"] = "Job has reached the specified backoff limit"
-    plan = decide(observe(obj, job))
+    job["status"]["conditions"][0] |= {"reason": "DeadlineExceeded", "message": "Job was active too long"}
+    plan = decide(observe(obj, job), NOW + 5)
     assert stands(plan) == ("Reconciling", "ContainerFailed")
-    assert "backoff limit" in row(plan)["message"]
+    assert "active too long" in row(plan)["message"]
+
+
+def test_pods_that_somebody_deleted_are_no_failure() -> None:
+    obj = training_job(backoffLimit=0)
+    job = attempt(obj, "Failed")
+    world = observe(obj, job)
+    seen = decide(world)
+    assert "disruptions" not in seen.status
+    plan = next_visit(world, seen, NOW + 5)
+    assert stands(plan) == ("Reconciling", "Restarting")
+    assert (plan.status["disruptions"], plan.status.get("failures", 0)) == (1, 0)
+    assert made(next_visit(world, plan, NOW + 15)) == ["cnn-train-a2"]
+
+
+def test_an_evicted_pod_is_remembered_when_it_is_gone_before_its_job_has_failed() -> None:
+    """What is left of the gang only tells of its absence."""
+    obj = training_job(workers=2, backoffLimit=0)
+    job = attempt(obj)
+    stays = pod(job, 0, containers=[STARTED])
+    goes = pod(job, 1, conditions=[disrupted()], deleting=True, containers=[STARTED])
+    world = observe(obj, job, stays, goes)
+    seen = decide(world)
+    assert stands(seen)[1] == "Evicted"
+    left = pod(job, 0, phase="Failed", containers=[ended(1, failed_text("PeersNotReady"))])
+    later = observe({**obj, "status": seen.status}, attempt(obj, "Failed"), left)
+    plan = decide(later, NOW + 3)
+    assert stands(plan) == ("Reconciling", "Evicted")
+    assert "evicted for a drain" in row(plan)["message"]
+    assert (plan.status["disruptions"], plan.status.get("failures", 0)) == (1, 0)
+    again = next_visit(later, plan, NOW + 13)
+    assert made(again) == ["cnn-train-a2"]
+    # The next attempt's failures are its own.
+    second = attempt(obj, "Failed", number=2)
+    broken = pod(second, 0, phase="Failed", containers=[ended(1)])
+    counted = decide(observe({**obj, "status": plan.status | {"attempt": 2}}, second, broken), NOW + 60)
+    assert counted.status["failures"] == 1
 
 
 def test_a_result_that_was_lost_is_read_by_another_attempt() -> None:
