@@ -257,6 +257,7 @@ def test_a_failure_without_pods_is_told_with_what_the_job_says() -> None:
 def test_pods_that_somebody_deleted_are_no_failure() -> None:
     obj = training_job(backoffLimit=0)
     job = attempt(obj, "Failed")
+    job["status"]["conditions"][0]["reason"] = "BackoffLimitExceeded"
     world = observe(obj, job)
     seen = decide(world)
     assert "disruptions" not in seen.status
