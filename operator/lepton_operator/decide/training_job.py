@@ -150,6 +150,7 @@ def _attempt(
     if counted >= number:
         draft = Draft(Verdict(State.PROGRESSING, "Starting", ""), kept(observed.object, attempts.HISTORY))
         if spec.suspend:
+            draft.fields |= kept(observed.object, attempts.PROGRESS)
             draft.fields.pop("nextAttemptTime", None)
             draft.verdict = SUSPENDED
         elif not attempts.backs_off(observed, draft, now):

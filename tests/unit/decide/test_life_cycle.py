@@ -66,6 +66,15 @@ def test_suspending_ends_the_attempt_and_counts_nothing() -> None:
     assert made(plan) == []
 
 
+def test_how_far_it_was_is_told_while_it_is_suspended() -> None:
+    facts = at_work()
+    status = {**facts.object["status"], "progress": {"phase": "Training", "epoch": "3/5"}, "loss": 0.5}
+    suspended = edited(replace(facts, object={**facts.object, "status": status}), suspend=True)
+    rests = without_jobs(written(suspended, decide(suspended, NOW + 5)))
+    plan = decide(rests, NOW + 500)
+    assert (plan.status["progress"]["epoch"], plan.status["loss"]) == ("3/5", 0.5)
+
+
 def test_resuming_makes_the_next_attempt_at_once() -> None:
     suspended = edited(at_work(), suspend=True)
     rests = without_jobs(written(suspended, decide(suspended, NOW + 5)))
