@@ -10,6 +10,7 @@ import yaml
 from demo.display import DemoError
 from demo.predict import held_out
 from tests.e2e.cluster import Namespace, Object, dataset, training_job, until
+from tests.e2e.workers import epoch, pods_of
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "03-own-network"
 NAME = "digits-residual"
@@ -54,7 +55,7 @@ def program(name: str, code: str, images: dict[str, str], **spec: Any) -> Object
 
 def logs(namespace: Namespace, name: str, attempt: int) -> str:
     """What own code printed in an attempt; empty while it has not started."""
-    pods = namespace.list("pods", f"lepton.ai/name={name},lepton.ai/attempt={attempt}")
+    pods = pods_of(namespace, name, attempt)
     try:
         return "".join(namespace.run("logs", pod["metadata"]["name"], "-c", "train") for pod in pods)
     except DemoError:
@@ -155,13 +156,8 @@ def test_after_a_lost_pod_the_program_goes_on_from_its_checkpoint(
 ) -> None:
     objects = [one for one in example(images, epochs=2000) if one["kind"] != "LeptonModel"]
     namespace.apply(*objects)
-
-    def epochs() -> int:
-        progress = namespace.get("ltj", NAME).get("status", {}).get("progress", {})
-        return int(progress.get("epoch", "0/").partition("/")[0])
-
-    until(lambda: epochs() >= 2, "two epochs", 240)
-    (pod,) = namespace.list("pods", f"lepton.ai/name={NAME},lepton.ai/kind=LeptonTrainingJob")
+    until(lambda: epoch(namespace, NAME) >= 2, "two epochs", 240)
+    (pod,) = pods_of(namespace, NAME)
     namespace.run("delete", "pod", pod["metadata"]["name"], "--grace-period=1")
     until(lambda: "Goes on after epoch" in logs(namespace, NAME, 2), "that it goes on", 180)
     namespace.run("delete", f"ltj/{NAME}", "lds/grey-digits")

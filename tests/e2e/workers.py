@@ -9,10 +9,10 @@ from typing import Any
 from tests.e2e.cluster import Namespace, Object, until
 
 
-def pods_of(namespace: Namespace, job: str, attempt: int = 1, fold: int | None = None) -> list[Object]:
-    """Pods of an attempt, by index."""
-    selector = f"lepton.ai/name={job},lepton.ai/kind=LeptonTrainingJob,lepton.ai/attempt={attempt}"
-    selector += ",!lepton.ai/fold" if fold is None else f",lepton.ai/fold={fold}"
+def pods_of(namespace: Namespace, job: str, attempt: int = 1) -> list[Object]:
+    """Pods of an attempt, by index; those of folds are not meant."""
+    kind = f"lepton.ai/name={job},lepton.ai/kind=LeptonTrainingJob"
+    selector = f"{kind},lepton.ai/attempt={attempt},!lepton.ai/fold"
     index = "batch.kubernetes.io/job-completion-index"
     return sorted(
         namespace.list("pods", selector), key=lambda pod: int(pod["metadata"]["annotations"][index])
@@ -33,7 +33,7 @@ def epoch(namespace: Namespace, job: str) -> int:
 
 
 def until_epoch(namespace: Namespace, job: str, number: int = 2) -> None:
-    """Waits until so many epochs are done, and more are to come."""
+    """Waits until so many epochs are done."""
     until(lambda: epoch(namespace, job) >= number, f"epoch {number} of {job}", 180)
 
 

@@ -138,7 +138,7 @@ def running(
     pods = pods_of_job(observed.pods, job)
     fields = history(observed, job, number, spec, now)
     fields.pop("nextAttemptTime", None)
-    note_disruption(pods, _try_of(fields, number))
+    note_disruption(pods, _try(fields, number))
     known = (obj.get("status") or {}).get("attempt") == number
     if known:
         fields |= kept(obj, PROGRESS)
@@ -258,25 +258,21 @@ def completed(observed: Observed, spec: TrainingJobSpec, job: Json, number: int,
         # The Job was seen before its pods: their end is on its way.
         draft.fields |= kept(observed.object, PROGRESS)
     elif fault := unreadable_result(pods):
-        count_failure(draft, spec, _try(draft, number), fault, now)
+        count_failure(draft, spec, _try(draft.fields, number), fault, now)
     else:
         # The next attempt finds the artifact and does not train.
         text = "the result was lost with its pod and is read again from the artifact"
-        count_disruption(draft, _try(draft, number), Fault("Restarting", text), now)
+        count_disruption(draft, _try(draft.fields, number), Fault("Restarting", text), now)
     return draft
 
 
-def _try(draft: Draft, number: int) -> Try:
-    return _try_of(draft.fields, number)
-
-
-def _try_of(fields: dict[str, Any], number: int) -> Try:
+def _try(fields: dict[str, Any], number: int) -> Try:
     return Try(f"attempt {number}", number, fields)
 
 
 def count_lost(draft: Draft, number: int, now: float) -> None:
     """Its Job is gone."""
-    count_disruption(draft, _try(draft, number), Fault("Restarting", "its Job was deleted"), now)
+    count_disruption(draft, _try(draft.fields, number), Fault("Restarting", "its Job was deleted"), now)
 
 
 def _result_fields(
@@ -342,13 +338,13 @@ def end_of(job: Json) -> Json | None:
 def failed(observed: Observed, spec: TrainingJobSpec, job: Json, end: Json, number: int, now: float) -> Draft:
     """Counts the end of an attempt once, and says what ended it."""
     draft = Draft(Verdict(State.PROGRESSING, "Restarting", ""), history(observed, job, number, spec, now))
-    found = what_ended(observed, job, end, _try(draft, number), now)
+    found = what_ended(observed, job, end, _try(draft.fields, number), now)
     if not isinstance(found, End):
         draft.fields |= kept(observed.object, PROGRESS)
         draft.verdict = Verdict(State.PROGRESSING, "Restarting", f"attempt {number} failed: its pods end")
         draft.requeue_after = found
     else:
-        count(draft, spec, _try(draft, number), found, now)
+        count(draft, spec, _try(draft.fields, number), found, now)
     return draft
 
 

@@ -69,10 +69,19 @@ def fetch_report(peer: str, query: str = "", timeout: float = TIMEOUT_SECONDS) -
         connection.close()
 
 
+def fetch_of_gang(
+    peer: str, task: TrainTask, query: str = "", timeout: float = TIMEOUT_SECONDS
+) -> Report | None:
+    """The same, if the report is of this job and attempt."""
+    report = fetch_report(peer, query, timeout)
+    if report is None or (report.owner_uid, report.attempt) != (task.job_uid, task.attempt):
+        return None
+    return report
+
+
 def is_there(peer: str, task: TrainTask) -> bool:
     """The peer answers, and for this job and attempt."""
-    report = fetch_report(peer)
-    return report is not None and (report.owner_uid, report.attempt) == (task.job_uid, task.attempt)
+    return fetch_of_gang(peer, task) is not None
 
 
 def gather(task: TrainTask, server: ReportServer) -> None:
@@ -118,13 +127,12 @@ def join(task: TrainTask, index: int) -> str:
     end = time.monotonic() + task.startup_deadline_seconds + SECOND_LOOK_SECONDS
     query = f"?uid={quote(task.job_uid)}&attempt={task.attempt}&worker={index}"
     while True:
-        report = fetch_report(task.peers[0], query, JOIN_SECONDS)
-        known = report is not None and (report.owner_uid, report.attempt) == (task.job_uid, task.attempt)
-        if known and report and report.phase == COMPLETE:
+        report = fetch_of_gang(task.peers[0], task, query, JOIN_SECONDS)
+        if report is not None and report.phase == COMPLETE:
             log.info("Passed the start gate", workers=task.workers, index=index)
             return report.resume or ""
         if time.monotonic() >= end:
-            why = "still waits for others" if known else "did not answer"
+            why = "did not answer" if report is None else "still waits for others"
             text = (
                 f"worker 0 ({task.peers[0]}) {why} within {task.startup_deadline_seconds} s; see why pods of this "
                 "job don't run"
