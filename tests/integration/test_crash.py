@@ -192,7 +192,9 @@ def test_deleted_around_any_write_nothing_is_left(lab: Lab, killed: bool) -> Non
             box.wait_empty()
             until(box.operator.is_idle, "that the operator rests")
             if killed:
-                assert len(box.proxy.writes()) <= number, box.report()
+                # One that was on its way beside the fatal write is cut like it: the server saw neither.
+                late = [call for call in box.proxy.writes() if call.number >= number and call.code]
+                assert not late, box.report()
             # What is left: the store, which outlives its objects.
             assert {obj["metadata"]["name"] for obj in box.all("PersistentVolumeClaim")} <= {"lepton-store"}
 
