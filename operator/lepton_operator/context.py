@@ -14,3 +14,4 @@ class Context:
     store_class: str | None = None
     store_access_mode: str = "ReadWriteMany"
     report_interval_seconds: float = 10.0
+    autoscaler_grace_seconds: float = 120.0

@@ -74,6 +74,15 @@ class Settings(BaseModel):
     report_interval_seconds: Annotated[
         float, Field(ge=1, le=3600, description="seconds between two reports pulled from a running pod")
     ] = 10.0
+    autoscaler_grace_seconds: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=86400,
+            description="seconds that an autoscaler may fail before its model says so: figures of new pods "
+            "come late",
+        ),
+    ] = 120.0
     workers: Annotated[int, Field(ge=1, le=256, description="objects reconciled at the same time")] = 8
     resync_seconds: Annotated[
         float,
@@ -113,6 +122,7 @@ class Settings(BaseModel):
             store_class=self.store_class,
             store_access_mode=self.store_access_mode,
             report_interval_seconds=self.report_interval_seconds,
+            autoscaler_grace_seconds=self.autoscaler_grace_seconds,
         )
 
 

@@ -96,9 +96,7 @@ def test_what_it_left_classifies_held_out_pictures(trained: Namespace, tmp_path:
 
 def test_own_code_can_write_no_version_of_others(trained: Namespace, images: dict[str, str]) -> None:
     # All on stderr: what two streams say comes in no order.
-    code = (
-        "import os, sys; print(sorted(os.listdir('/lepton')), file=sys.stderr); open('/lepton/dataset/x', 'w')"
-    )
+    code = "import os, sys; print(sorted(os.listdir('/lepton')), file=sys.stderr); open('/lepton/dataset/x', 'w')"
     trained.apply(dataset(), program("curious", code, images, backoffLimit=0))
     row = trained.wait_reason("ltj", "curious", "BackoffLimitExceeded", "Succeeded", 120)
     assert "Read-only file system" in row["message"]

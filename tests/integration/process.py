@@ -24,8 +24,9 @@ DEFAULTS = {
     "trainer_image": "lepton-trainer:test",
     "server_image": "lepton-server:test",
     "store_size": "1Gi",
-    # Simulated pods have no reports.
+    # Simulated pods have no reports, and no figures for autoscalers.
     "report_interval_seconds": "3600",
+    "autoscaler_grace_seconds": "86400",
 }
 
 

@@ -4,18 +4,18 @@ from lepton_operator.conditions import State, Verdict, conditions_by_type, secon
 from lepton_operator.desired.owner import Owner
 from lepton_operator.facts import Json, Observed
 
-GRACE_SECONDS = 120.0
-"""Figures of new pods come late: until then an autoscaler that has none is no news."""
-
 
 def autoscaler_verdict(
-    observed: Observed, owner: Owner, serving: Verdict, now: float
+    observed: Observed, owner: Owner, serving: Verdict, grace_seconds: float, now: float
 ) -> tuple[Verdict, float | None]:
-    """What to say of a model that is served, and in how many seconds time alone may change it."""
+    """What to say of a model that is served, and in how many seconds time alone may change it.
+
+    Figures of new pods come late: for `grace_seconds` an autoscaler that has none is no news.
+    """
     row = _failing(observed.children.get(("HorizontalPodAutoscaler", owner.name)))
     if row is None:
         return serving, None
-    left = seconds(row["lastTransitionTime"]) + GRACE_SECONDS - now
+    left = seconds(row["lastTransitionTime"]) + grace_seconds - now
     if left > 0:
         return serving, left
     said = row.get("message") or row.get("reason")

@@ -94,7 +94,7 @@ def decide(observed: Observed, context: Context, now: float) -> Plan:
     name = job_name(owner, spec)
     if _is_prepared(obj, spec):
         draft = Draft(_ready(obj["status"]), kept(obj, (*PREPARED, "jobName")))
-        if made_it := _jobs_of_copy(observed, obj["status"]["specHash"]):
+        if made_it := _jobs_of_copies(observed, {obj["status"]["specHash"]}):
             draft.fields["jobName"] = name if name in made_it else min(made_it)
         draft.fields["progress"] = {"phase": "Done", "percent": "100%", **_done(obj["status"])}
     elif (job := observed.children.get(("Job", name))) is None:
@@ -105,7 +105,9 @@ def decide(observed: Observed, context: Context, now: float) -> Plan:
         draft = _failed(observed, spec, job, failed, now)
     else:
         draft = _running(observed, owner, spec, job, context, now)
-    draft.actions += _stale_jobs(observed, {name, *_jobs_of_copy(observed, draft.fields.get("specHash"))})
+    # Not before the status tells of another copy is the Job of the last one dropped.
+    copies = {(obj.get("status") or {}).get("specHash"), draft.fields.get("specHash")}
+    draft.actions += _stale_jobs(observed, {name, *_jobs_of_copies(observed, copies)})
     return finish(obj, READY, draft, spec.startup_deadline_seconds, now)
 
 
@@ -125,14 +127,14 @@ def _done(status: Json) -> dict[str, int]:
     return {"done": status["samples"], "total": status["samples"]}
 
 
-def _jobs_of_copy(observed: Observed, told: str | None) -> set[str]:
-    """Jobs that have made the copy that the status tells of."""
+def _jobs_of_copies(observed: Observed, told: set[str | None]) -> set[str]:
+    """Jobs that have made one of the copies that the status tells of."""
     return {
         name
         for (kind, name), job in observed.children.items()
         if kind == "Job"
         and job_condition(job, "Complete")
-        and (job["metadata"].get("annotations") or {}).get(CONTENT_ANNOTATION) == told
+        and (job["metadata"].get("annotations") or {}).get(CONTENT_ANNOTATION) in told - {None}
     }
 
 

@@ -85,7 +85,7 @@ def decide(observed: Observed, context: Context, now: float) -> Plan:
     verdict = target.waiting or _verdict(observed, owner, replicas, target, rollout, now)
     due = look_again(_newest_pods(observed, target), now)
     if spec.autoscaling is not None and verdict.state is State.DONE:
-        verdict, due = autoscaler_verdict(observed, owner, verdict, now)
+        verdict, due = autoscaler_verdict(observed, owner, verdict, context.autoscaler_grace_seconds, now)
     draft = Draft(
         verdict,
         _fields(owner, replicas, target, rollout),
