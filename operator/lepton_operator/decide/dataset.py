@@ -105,9 +105,11 @@ def decide(observed: Observed, context: Context, now: float) -> Plan:
         draft = _failed(observed, spec, job, failed, now)
     else:
         draft = _running(observed, owner, spec, job, context, now)
-    # Not before the status tells of another copy is the Job of the last one dropped.
-    copies = {(obj.get("status") or {}).get("specHash"), draft.fields.get("specHash")}
-    draft.actions += _stale_jobs(observed, {name, *_jobs_of_copies(observed, copies)})
+    told, tells = (obj.get("status") or {}).get("specHash"), draft.fields.get("specHash")
+    draft.actions += _stale_jobs(observed, {name, *_jobs_of_copies(observed, {told, tells})})
+    if told and told != tells:
+        # The Job of the copy before goes once the status tells of the new one, and not sooner.
+        draft.requeue_after = 0.0
     return finish(obj, READY, draft, spec.startup_deadline_seconds, now)
 
 

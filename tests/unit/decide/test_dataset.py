@@ -358,6 +358,7 @@ def test_the_job_that_made_the_copy_stays_until_there_is_another_copy() -> None:
     assert deleted(ready) == [], (
         "the status does not tell of the second copy yet: the user may be back by then"
     )
+    assert ready.requeue_after == 0.1
     told = decide(observe(changed | {"status": ready.status}, first, done, result))
     assert deleted(told) == [first["metadata"]["name"]]
 
