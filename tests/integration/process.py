@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import urllib.error
@@ -15,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.integration.background import Background
 from tests.integration.forks import ForkedLife
 from tests.integration.kube import until
+from tests.ports import free_ports
 
 ROOT = Path(__file__).parents[2]
 READY_SECONDS = 60.0
@@ -87,7 +87,7 @@ class OperatorProcess:
     def start(self, *, wait: bool = True) -> None:
         """Start a life; wait until its caches are full."""
         assert not self.is_running, "one life at a time"
-        self.port = free_port()
+        [self.port] = free_ports(1)
         if self._forked:
             self._process = ForkedLife(self._flags(), self._log)
         else:
@@ -210,14 +210,6 @@ class OperatorProcess:
         """CPU time so far."""
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 def _sample_name(name: str, labels: dict[str, str]) -> str:

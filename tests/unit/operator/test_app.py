@@ -19,9 +19,11 @@ import pytest
 
 from lepton_operator.api import KINDS as KINDS_OF_LEPTON
 from lepton_operator.crdgen import crd
+from tests.ports import free_ports
 
 ROOT = Path(__file__).parents[3]
 KINDS = ("leptondatasets", "leptontrainingjobs", "leptonmodels")
+DEADLINE_SECONDS = 60.0
 
 
 def start(*arguments: str) -> subprocess.Popen[str]:
@@ -33,13 +35,6 @@ def start(*arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
     )
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def openapi(plurals: tuple[str, ...]) -> Any:
@@ -151,7 +146,7 @@ def get(port: int, path: str) -> tuple[int, str]:
 
 
 def wait_for(port: int, path: str, status: int, word: str = "") -> str:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + DEADLINE_SECONDS
     while time.monotonic() < deadline:
         found, text = get(port, path)
         if found == status and word in text:
@@ -162,34 +157,34 @@ def wait_for(port: int, path: str, status: int, word: str = "") -> str:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_cleanly(kubeconfig: Path, number: signal.Signals) -> None:
-    port = free_port()
+    [port] = free_ports(1)
     process = start("--kubeconfig", str(kubeconfig), "--health-port", str(port))
     try:
         assert wait_for(port, "/readyz", 200) == "ok"
         assert get(port, "/healthz")[0] == 200
         assert "lepton_workqueue_depth" in get(port, "/metrics")[1]
         process.send_signal(number)
-        out, err = process.communicate(timeout=10)
+        out, err = process.communicate(timeout=DEADLINE_SECONDS)
     finally:
         process.kill()
     assert process.returncode == 0, out + err
     lines = [json.loads(line) for line in out.splitlines()]
-    assert [line["message"] for line in lines][-1] == "Stopped"
     # kopf complains when it is stopped in the middle of its discovery; that is its own affair.
     ours = [line for line in lines if line["logger"].startswith("lepton_operator")]
+    assert ours[-1]["message"] == "Stopped"
     assert not [line for line in ours if line["level"] == "error"]
     assert err == ""
 
 
 def test_without_the_kinds_it_waits_and_says_so(kubeconfig: Path, handler: type[Empty]) -> None:
     handler.kinds = KINDS[:2]
-    port = free_port()
+    [port] = free_ports(1)
     process = start("--kubeconfig", str(kubeconfig), "--health-port", str(port))
     try:
         wait_for(port, "/healthz", 200)
         wait_for(port, "/readyz", 503, "LeptonModel")
         process.send_signal(signal.SIGTERM)
-        out, _ = process.communicate(timeout=10)
+        out, _ = process.communicate(timeout=DEADLINE_SECONDS)
     finally:
         process.kill()
     assert process.returncode == 0
@@ -198,7 +193,7 @@ def test_without_the_kinds_it_waits_and_says_so(kubeconfig: Path, handler: type[
 
 def test_wrong_settings_end_it_with_2() -> None:
     process = start("--workers", "0")
-    out, err = process.communicate(timeout=20)
+    out, err = process.communicate(timeout=DEADLINE_SECONDS)
     assert (process.returncode, out) == (2, "")
     assert err.count("\n") == 1
     assert "--workers" in err
@@ -206,7 +201,7 @@ def test_wrong_settings_end_it_with_2() -> None:
 
 def test_no_cluster_ends_it_with_1(tmp_path: Path) -> None:
     process = start("--kubeconfig", str(tmp_path / "none"))
-    out, _ = process.communicate(timeout=20)
+    out, _ = process.communicate(timeout=DEADLINE_SECONDS)
     assert process.returncode == 1
     assert "No way into a cluster" in out
 
@@ -216,20 +211,20 @@ def test_a_taken_port_ends_it_with_1(kubeconfig: Path) -> None:
         taken.bind(("", 0))
         taken.listen()
         process = start("--kubeconfig", str(kubeconfig), "--health-port", str(taken.getsockname()[1]))
-        out, _ = process.communicate(timeout=20)
+        out, _ = process.communicate(timeout=DEADLINE_SECONDS)
     assert process.returncode == 1
     assert "Health port" in out
 
 
 def test_the_death_of_an_essential_task_ends_it_with_1(kubeconfig: Path, handler: type[Empty]) -> None:
-    port = free_port()
+    [port] = free_ports(1)
     handler.kinds = KINDS
     process = start("--kubeconfig", str(kubeconfig), "--health-port", str(port))
     try:
         wait_for(port, "/readyz", 200)
         # An object without a name is more than any watcher is made for.
         handler.poison.set()
-        out, _ = process.communicate(timeout=20)
+        out, _ = process.communicate(timeout=DEADLINE_SECONDS)
     finally:
         process.kill()
     assert process.returncode == 1

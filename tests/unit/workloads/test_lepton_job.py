@@ -5,7 +5,6 @@ import math
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +19,7 @@ from lepton_workloads.own import lepton_job
 from lepton_workloads.own.report import Follower
 from lepton_workloads.report import ReportServer
 from lepton_workloads.train.gate import fetch_report
+from tests.ports import free_ports
 
 from .conftest import Pod
 from .test_own_example import WORKLOADS
@@ -223,11 +223,13 @@ def test_the_reports_container_tells_of_it_and_ends_well_with_the_pod(job: lepto
     task = OwnCodeTask.model_validate(
         {"job": job.name, "job_uid": job.uid, "attempt": 2, "code": code} | names
     )
-    with socket.socket() as free:
-        free.bind(("", 0))
-        port = str(free.getsockname()[1])
+    [port] = free_ports(1)
     lepton_job.report_progress(phase="Training", epoch=1, loss=0.5)
-    environment = {"PYTHONPATH": str(WORKLOADS), "LEPTON_TASK": task.to_json(), "LEPTON_REPORT_PORT": port}
+    environment = {
+        "PYTHONPATH": str(WORKLOADS),
+        "LEPTON_TASK": task.to_json(),
+        "LEPTON_REPORT_PORT": str(port),
+    }
     process = subprocess.Popen(
         [sys.executable, "-m", "lepton_workloads.own.report"],
         env=os.environ | environment,

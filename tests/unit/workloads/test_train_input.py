@@ -12,7 +12,7 @@ from lepton_workloads.termination import WorkloadError
 from lepton_workloads.train import artifact, run
 
 from .conftest import Pod
-from .training import free_ports, task_of, train
+from .training import report_ports, task_of, train
 
 
 def in_process(pod: Pod, task: TrainTask) -> WorkloadError:
@@ -80,7 +80,7 @@ def test_a_volume_for_checkpoints_that_can_t_be_read_is_named(pod: Pod, key: str
 
 
 def test_missing_peers_are_named(pod: Pod, key: str) -> None:
-    [port, _] = free_ports()
+    [port, _] = report_ports()
     peers = ["127.0.0.1:1", f"127.0.0.1:{port}"]
     error = in_process(pod, task_of(key, workers=2, peers=peers, startupDeadlineSeconds=0))
     assert (error.reason, error.terminal) == (Failure.PEERS_NOT_READY, False)

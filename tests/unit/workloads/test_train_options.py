@@ -9,7 +9,7 @@ import pytest
 from lepton_workloads.contract.outcome import EXIT_RETRY, Failure
 
 from .conftest import Pod
-from .training import SMALL, Gang, finish, free_ports, outcome_of, task_of, train, trained, was_told
+from .training import SMALL, Gang, finish, outcome_of, report_ports, task_of, train, trained, was_told
 
 
 def history_of(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -139,7 +139,7 @@ def test_clipping_and_batch_normalization_mean_the_whole_batch_whatever_the_numb
 
 
 def test_a_gang_whose_workers_compute_differently_ends_and_names_them(pod: Pod, key: str, gang: Gang) -> None:
-    ports = free_ports()
+    ports = report_ports()
     peers = [f"127.0.0.1:{port}" for port in ports]
     tasks = [
         task_of(

@@ -2,19 +2,20 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
-from contextlib import ExitStack
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from lepton_workloads.contract.outcome import Outcome, TrainResult, parse_outcome
 from lepton_workloads.contract.tasks import TrainTask
+from tests.ports import free_ports
 
 from .conftest import Pod
 
+DEADLINE_SECONDS = 600
 SMALL = {"convolutions": [6], "dense": [16]}
 Process = subprocess.Popen[str]
 Lines = list[dict[str, Any]]
@@ -70,7 +71,7 @@ def outcome_of(pod: Pod, index: int = 0) -> Outcome:
 
 def finish(process: Process) -> Lines:
     """Wait for the end; the log lines that were not read yet."""
-    output, _ = process.communicate(timeout=600)
+    output, _ = process.communicate(timeout=DEADLINE_SECONDS)
     return [json.loads(line) for line in output.splitlines()]
 
 
@@ -93,29 +94,24 @@ def was_told(process: Process, message: str, **fields: Any) -> dict[str, Any]:
     """Read log lines up to one whose message begins so and that has those fields.
 
     Raises:
-        AssertionError: the process ended without it.
+        AssertionError: the process ended without it, or was killed for it did not say it within DEADLINE_SECONDS.
     """
     assert process.stdout is not None
-    for text in process.stdout:
-        line: dict[str, Any] = json.loads(text)
-        if line["message"].startswith(message) and fields.items() <= line.items():
-            return line
+    timer = threading.Timer(DEADLINE_SECONDS, process.kill)
+    timer.start()
+    try:
+        for text in process.stdout:
+            line: dict[str, Any] = json.loads(text)
+            if line["message"].startswith(message) and fields.items() <= line.items():
+                return line
+    finally:
+        timer.cancel()
     raise AssertionError(f"the process ended and never said {message!r}")
 
 
-def free_ports(count: int = 2) -> list[int]:
+def report_ports(count: int = 2) -> list[int]:
     """Report ports of workers, each with the next port free for TensorFlow."""
-    ports: list[int] = []
-    with ExitStack() as stack:
-        while len(ports) < count:
-            first, second = (stack.enter_context(socket.socket()) for _ in range(2))
-            first.bind(("127.0.0.1", 0))
-            try:
-                second.bind(("127.0.0.1", first.getsockname()[1] + 1))
-            except OSError:
-                continue
-            ports.append(first.getsockname()[1])
-    return ports
+    return free_ports(count, following=1)
 
 
 @dataclass
@@ -127,7 +123,7 @@ class Gang:
 
     def __call__(self, key: str, workers: int = 2, uid: str = "pod", **fields: Any) -> list[Process]:
         """All workers of one task, on this host."""
-        ports = free_ports(workers)
+        ports = report_ports(workers)
         peers = [f"127.0.0.1:{port}" for port in ports]
         task = task_of(key, workers=workers, peers=peers, **fields)
         return self.start([task] * workers, ports, uid)
