@@ -25,8 +25,6 @@ UNUSED_FINALIZER = "lepton.ai/unused"
 """kopf strips its own finalizer from every object it watches, other kopf operators' included: with a
 name that nobody uses there is nothing to strip."""
 
-STOP_SECONDS = 8.0
-
 MIN_BACKOFF_SECONDS = 0.5
 MAX_BACKOFF_SECONDS = 30.0
 END_SECONDS = 2.0
@@ -70,7 +68,8 @@ def operator_settings() -> kopf.OperatorSettings:
     settings.queueing.worker_limit = None
     settings.queueing.exit_timeout = 0.5
     settings.queueing.error_delays = (1, 2, 4, 8, 16, 30, 60)
-    settings.process.ultimate_exiting_timeout = STOP_SECONDS
+    # kopf would send SIGKILL to its thread, and that ends the whole process: it is left behind instead.
+    settings.process.ultimate_exiting_timeout = None
     return settings
 
 

@@ -286,6 +286,11 @@ async def test_kopf_gets_the_same_credentials(api: Cluster) -> None:
     assert (info.server, info.scheme, info.token) == (api.configuration.host, "Bearer", "one")
 
 
+def test_kopf_never_kills_the_operator() -> None:
+    """Its last resort is SIGKILL to its thread, which ends the process, leader or not."""
+    assert operator_settings().process.ultimate_exiting_timeout is None
+
+
 def test_kopf_leaves_other_operators_finalizers_alone() -> None:
     settings = operator_settings()
     assert settings.persistence.finalizer == UNUSED_FINALIZER

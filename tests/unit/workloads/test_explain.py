@@ -106,6 +106,18 @@ def test_maps_without_a_backward_pass_are_those_of_grad_cam(cnn: Cnn, tmp_path: 
     assert seen > 2  # maps of zeros would agree with anything
 
 
+def test_layers_of_a_network_and_of_its_explanations_never_share_a_name() -> None:
+    """Keras counts the names that it gives itself, for the whole process; those of blocks are counted as well."""
+    from lepton_workloads.train.explaining import with_explanations
+
+    cnn = Cnn(convolutions=[4] * 4, pool_size=1, dense=[6] * 4, batch_normalization=True, activation="elu")
+    model = network(cnn)
+    for _ in range(2):
+        names = [layer.name for layer in with_explanations(model, cnn).layers]
+        assert len(set(names)) == len(names)
+        assert names.count("dense_3_activation") == 1
+
+
 @pytest.mark.parametrize("damage", ["nothing", "no zip", "half", "unknown activation", "other shapes"])
 def test_a_file_that_explains_nothing_is_named(damage: str, tmp_path: Path) -> None:
     from lepton_workloads.explain import Explainer

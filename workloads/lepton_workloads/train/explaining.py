@@ -28,7 +28,7 @@ def with_explanations(model: Any, cnn: Cnn) -> Any:
         if layer.name.startswith("dense_"):
             outputs[sums_output(int(layer.name.removeprefix("dense_")))] = x
         if activation is not None:
-            x = keras.layers.Activation(activation)(x)
+            x = keras.layers.Activation(activation, name=f"{layer.name}_activation")(x)
         if layer.name == features:
             outputs[FEATURES_OUTPUT] = x
     return keras.Model(model.input, {OUTPUT: x, **outputs}, name=model.name)
