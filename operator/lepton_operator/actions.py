@@ -69,5 +69,7 @@ class Plan:
     pulls: tuple[Pull, ...] = ()
     requeue_after: float | None = None
     """Seconds after which time alone may change the answer (deadlines, the next pull)."""
+    again: bool = False
+    """A status that was told makes a further step possible: the object is visited once more, at once."""
     urgent: bool = field(default=True)
     """False when the status differs only in figures: such writes may be gathered."""

@@ -111,7 +111,9 @@ class Reconciler:
         if applied.writes or new_refusals:
             # Read your own writes: the status tells of the world as it is now.
             observed, plan = await self._decide(key, obj)
-        await self._tell(key, observed, plan)
+        written = await self._tell(key, observed, plan)
+        if written and plan.again:
+            self._queue.add(key)
         self._puller.request(key, uid_of(obj), plan.pulls)
         self._come_back(key, plan, applied)
 
@@ -152,7 +154,8 @@ class Reconciler:
             # What is wrong with the children is wrong with the status as well.
             log.info("Trouble was not told", extra=fields(key, error=str(other)))
 
-    async def _tell(self, key: Key, observed: Observed, plan: Plan) -> None:
+    async def _tell(self, key: Key, observed: Observed, plan: Plan) -> bool:
+        """Bring the status up to date; whether that took a write."""
         cache = self._world.objects[key.kind]
         urgent = plan.urgent or bool(plan.events)
         outcome = await self._status.write(key, observed.object, cache, plan.status, urgent=urgent)
@@ -160,6 +163,7 @@ class Reconciler:
             self._queue.add_after(key, outcome.gathered_seconds)
         if outcome.written and plan.events:
             await self._recorder.record(key, observed.object, plan.events)
+        return outcome.written
 
     def _come_back(self, key: Key, plan: Plan, applied: Applied) -> None:
         if plan.requeue_after is not None:

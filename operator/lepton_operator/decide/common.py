@@ -39,6 +39,8 @@ class Draft:
     actions: list[Action] = field(default_factory=list)
     pulls: tuple[Pull, ...] = ()
     requeue_after: float | None = None
+    again: bool = False
+    """See `Plan`."""
     extras: tuple[Extra, ...] = ()
     moved_on: bool = False
     """Something was reached since the last visit: the startup deadline counts anew."""
@@ -68,6 +70,7 @@ def finish(obj: Json, main: str, draft: Draft, deadline: float, now: float) -> P
         events=events,
         pulls=draft.pulls,
         requeue_after=None if requeue is None else max(0.1, requeue),
+        again=draft.again,
         urgent=_flips(status, new),
     )
 

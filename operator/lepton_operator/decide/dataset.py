@@ -107,9 +107,8 @@ def decide(observed: Observed, context: Context, now: float) -> Plan:
         draft = _running(observed, owner, spec, job, context, now)
     told, tells = (obj.get("status") or {}).get("specHash"), draft.fields.get("specHash")
     draft.actions += _stale_jobs(observed, {name, *_jobs_of_copies(observed, {told, tells})})
-    if told and told != tells:
-        # The Job of the copy before goes once the status tells of the new one, and not sooner.
-        draft.requeue_after = 0.0
+    # The Job of the copy before goes once the status tells of the new one, and not sooner.
+    draft.again = bool(told) and told != tells
     return finish(obj, READY, draft, spec.startup_deadline_seconds, now)
 
 
