@@ -100,6 +100,17 @@ async def test_a_second_visit_writes_nothing(stage: Stage) -> None:
     assert await stage.visit() == []
 
 
+async def test_a_step_that_waits_for_its_status_comes_at_once_after_it_and_never_without_it(
+    stage: Stage,
+) -> None:
+    stage.decide = lambda _observed: Plan({"word": "told"}, again=True)
+    await stage.visit()
+    assert stage.queue.take() == KEY
+    stage.queue.done(KEY)
+    assert await stage.visit() == []
+    assert stage.queue.take() is None
+
+
 async def test_a_refusal_stands_in_the_status_of_the_same_visit_and_goes_with_its_cause(stage: Stage) -> None:
     stage.cluster.put("Service", "ns", "m")
     tried = ("apply-new", "Service/m")
