@@ -4,7 +4,6 @@ import asyncio
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ from pathlib import Path
 import aiohttp
 
 from bench.client import BenchError
+from tests.ports import free_ports
 
 ROOT = Path(__file__).parent.parent
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -30,7 +30,7 @@ class OperatorProcess:
     def __init__(self, kubeconfig: Path, log: Path, *flags: str) -> None:
         """Start it; `log` is appended to."""
         self._log = log
-        self._port = _free_port()
+        [self._port] = free_ports(1)
         command = [
             sys.executable, "-m", "lepton_operator",
             f"--kubeconfig={kubeconfig}", f"--health-port={self._port}",
@@ -134,9 +134,3 @@ def total(metrics: dict[str, float], name: str, containing: Sequence[str] = ()) 
         for sample, value in metrics.items()
         if sample.partition("{")[0] == name and all(part in sample for part in containing)
     )
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

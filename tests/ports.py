@@ -1,4 +1,4 @@
-"""Ports for servers that start a moment later.
+"""Ports for servers of tests and benchmarks that start a moment later.
 
 They lie below those that Linux gives to clients (32768 and more): of these, a connection of any other process could
 take one before the server listens on it.

@@ -4,16 +4,15 @@ import asyncio
 import contextlib
 import json
 import os
-import socket
 import sys
 from collections.abc import AsyncIterator, Sequence
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 from bench.client import BenchError
 from bench.figures import Figure
 from bench.trainer import Run, Taken
+from tests.ports import free_ports
 
 ROUNDS = 3
 """The best of so many, in turn: neighbours only make slower."""
@@ -70,7 +69,7 @@ async def scaling() -> AsyncIterator[Figure]:
             [taken] = await _together([Run(batch=batch, cores=(first,))])
             alone[batch] = better(alone.get(batch), taken)
             if batch in BATCHES:
-                ports = _free_ports(2)
+                ports = tuple(free_ports(2, following=1))  # TensorFlow takes the next one
                 gang = [
                     Run(batch=batch, cores=(core,), ports=ports, index=index)
                     for index, core in enumerate((first, second))
@@ -187,18 +186,3 @@ async def _together(runs: Sequence[Run]) -> list[Taken]:
         if process.returncode:
             raise BenchError(f"a training ended with {process.returncode}: {errors.decode()[-2000:]}")
     return [Taken(**json.loads(output.splitlines()[-1])) for output, _ in ended]
-
-
-def _free_ports(count: int) -> tuple[int, ...]:
-    """Ports whose next one, which TensorFlow takes, is free as well."""
-    found: list[int] = []
-    with ExitStack() as stack:
-        while len(found) < count:
-            first, second = (stack.enter_context(socket.socket()) for _ in range(2))
-            first.bind(("127.0.0.1", 0))
-            try:
-                second.bind(("127.0.0.1", first.getsockname()[1] + 1))
-            except OSError:
-                continue
-            found.append(first.getsockname()[1])
-    return tuple(found)

@@ -112,10 +112,8 @@ class Reconciler:
             # Read your own writes: the status tells of the world as it is now.
             observed, plan = await self._decide(key, obj)
         written = await self._tell(key, observed, plan)
-        if written and plan.again:
-            self._queue.add(key)
         self._puller.request(key, uid_of(obj), plan.pulls)
-        self._come_back(key, plan, applied)
+        self._come_back(key, plan, applied, written)
 
     async def _decide(self, key: Key, obj: Json) -> tuple[Observed, Plan]:
         policy = self._policies[key.kind]
@@ -165,7 +163,9 @@ class Reconciler:
             await self._recorder.record(key, observed.object, plan.events)
         return outcome.written
 
-    def _come_back(self, key: Key, plan: Plan, applied: Applied) -> None:
+    def _come_back(self, key: Key, plan: Plan, applied: Applied, written: bool) -> None:
+        if written and plan.again:
+            self._queue.add(key)
         if plan.requeue_after is not None:
             self._queue.add_after(key, plan.requeue_after)
         unfinished = applied.writes and any(

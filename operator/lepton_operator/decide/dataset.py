@@ -106,7 +106,8 @@ def decide(observed: Observed, context: Context, now: float) -> Plan:
     else:
         draft = _running(observed, owner, spec, job, context, now)
     told, tells = (obj.get("status") or {}).get("specHash"), draft.fields.get("specHash")
-    draft.actions += _stale_jobs(observed, {name, *_jobs_of_copies(observed, {told, tells})})
+    copies = {copy for copy in (told, tells) if copy}
+    draft.actions += _stale_jobs(observed, {name, *_jobs_of_copies(observed, copies)})
     # The Job of the copy before goes once the status tells of the new one, and not sooner.
     draft.again = bool(told) and told != tells
     return finish(obj, READY, draft, spec.startup_deadline_seconds, now)
@@ -128,14 +129,14 @@ def _done(status: Json) -> dict[str, int]:
     return {"done": status["samples"], "total": status["samples"]}
 
 
-def _jobs_of_copies(observed: Observed, told: set[str | None]) -> set[str]:
+def _jobs_of_copies(observed: Observed, told: set[str]) -> set[str]:
     """Jobs that have made one of the copies that the status tells of."""
     return {
         name
         for (kind, name), job in observed.children.items()
         if kind == "Job"
         and job_condition(job, "Complete")
-        and (job["metadata"].get("annotations") or {}).get(CONTENT_ANNOTATION) in told - {None}
+        and (job["metadata"].get("annotations") or {}).get(CONTENT_ANNOTATION) in told
     }
 
 
