@@ -30,8 +30,8 @@ SIGNATURE_FILE = "signature.json"
 METRICS_FILE = "metrics.json"
 LINEAGE_FILE = "lineage.json"
 CHECKSUMS_FILE = "SHA256SUMS"
-SERVING_FILES = (LITERT_FILE, SIGNATURE_FILE, METRICS_FILE, LINEAGE_FILE)
-"""What the server needs; `fetch` copies and checks only these (and SHA256SUMS)."""
+SERVING_FILES = (SIGNATURE_FILE, METRICS_FILE, LINEAGE_FILE, REFERENCE_FILE, EXPLAIN_FILE)
+"""What every server reads beside its engine's files; the last two may be missing in versions made by own code."""
 
 
 class Tensor(Record):

@@ -36,6 +36,7 @@ class Failure(StrEnum):
     STORAGE_FAILED = "StorageFailed"
     DOWNLOAD_FAILED = "DownloadFailed"
     CHECKSUM_MISMATCH = "ChecksumMismatch"
+    QUANTIZATION_GATE_NOT_PASSED = "QuantizationGateNotPassed"
     INTERNAL_ERROR = "InternalError"
 
 
@@ -139,16 +140,26 @@ class Epoch(Record):
     learning_rate: float | None = Field(None, description="At the end of the epoch.")
 
 
+class DriftFigures(Record):
+    """What a serving pod sees of drift; population stability indexes against the version's reference."""
+
+    samples: Count = Field(description="Predictions in the window; below its size nothing is judged.")
+    drifting: bool = Field(description="The threshold was passed in three windows in a row, and is not over yet.")
+    indexes: dict[ShortText, Annotated[float, Field(ge=0, le=1e6)]] = Field(
+        {}, max_length=16, description="By what is compared: brightness, contrast, confidence, predicted, channel_0..."
+    )
+
+
 class Report(Record):
     """`GET /report`: where the container stands."""
 
-    owner_uid: str = Field(description="uid of the LeptonDataset or LeptonTrainingJob.")
+    owner_uid: str = Field(description="uid of the LeptonDataset, LeptonTrainingJob or LeptonModel.")
     attempt: int = 1
     index: int = 0
     phase: Annotated[str, Field(max_length=40)] = Field(
         "Starting",
         description="Starting, Waiting, Loading, Preparing, Training, Evaluating, Exporting, Quantizing, Reporting, "
-        "Done.",
+        "Done; Serving.",
     )
     done: Count = Field(0, description="Files prepared, or steps of the running epoch.")
     total: Count = 0
@@ -165,6 +176,7 @@ class Report(Record):
     )
     eta_seconds: Annotated[float, Field(ge=0, le=1e9)] | None = None
     history: Annotated[list[Epoch], Field(max_length=MAX_HISTORY)] = []
+    drift: DriftFigures | None = Field(None, description="Of a serving pod that watches for it.")
 
 
 def parse_outcome(text: str | None) -> Outcome | None:

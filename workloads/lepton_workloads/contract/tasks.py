@@ -13,6 +13,7 @@ from lepton_workloads.contract.base import Record
 from lepton_workloads.contract.data import Normalization, Picture, Split
 from lepton_workloads.contract.judgement import CheckpointSpec, CrossValidation, Gate
 from lepton_workloads.contract.network import Cnn
+from lepton_workloads.contract.serving import Alarm, Drift, EngineName, Precision, RequestLog
 from lepton_workloads.contract.training import Training
 
 TASK_ENV = "LEPTON_TASK"
@@ -30,6 +31,8 @@ GANG_PORT = 2222
 """TensorFlow's own port between the workers of a gang."""
 HTTP_PORT = 8080
 """The server's port: predictions, health, metrics."""
+GRPC_PORT = 8081
+"""The server's port of gRPC, where that is wanted."""
 
 # Where volumes are mounted.
 SOURCE_DIR = PurePosixPath("/lepton/source")
@@ -44,6 +47,12 @@ CHECKPOINTS_DIR = PurePosixPath("/lepton/checkpoints")
 """Read-write, training only: sub-path `checkpoints/<job uid>` of the store."""
 MODEL_DIR = PurePosixPath("/lepton/model")
 """The fetched artifact: an emptyDir, written by `fetch`, read-only for the server."""
+TOKENS_DIR = PurePosixPath("/lepton/tokens")
+"""Read-only: the Secret whose every value is a bearer token that opens the server."""
+TLS_DIR = PurePosixPath("/lepton/tls")
+"""Read-only: a Secret of type kubernetes.io/tls."""
+REQUESTS_DIR = PurePosixPath("/lepton/requests")
+"""Read-write: the folder of a claim where requests are kept."""
 SCRATCH_DIR = PurePosixPath("/tmp")
 """The only other writable folder: an emptyDir with a size limit."""
 
@@ -158,15 +167,31 @@ class FetchTask(Record):
         None, description="Of SHA256SUMS (the artifact's digest) for a path, of the archive for a URL."
     )
     max_bytes: int = Field(2 * 1024**3, description="Refused above this size, packed or unpacked.")
+    engine: EngineName = Field("litert", description="Whose files are fetched.")
+    precision: Precision = "float32"
+    max_accuracy_drop: float = Field(
+        0.005, description="With int8: how much less accurate than float32 the 8-bit network may be."
+    )
 
 
 class ServeTask(Record):
     """`python -m lepton_workloads.serve`: answers predictions for the artifact in `MODEL_DIR`."""
 
     name: str = Field(description="The model's name in the REST paths: the LeptonModel's name.")
+    namespace: str = Field("default", description="Of the LeptonModel, for events.")
+    owner_uid: str = Field("", description="uid of the LeptonModel, for the report.")
     version: str = Field(description="First 12 hex digits of the version's digest.")
+    engine: EngineName = "litert"
+    precision: Precision = "float32"
+    grpc: bool = Field(False, description="Also listen at GRPC_PORT.")
+    tokens: bool = Field(False, description="A bearer token of TOKENS_DIR is needed.")
+    tls: bool = Field(False, description="HTTP and gRPC with the certificate in TLS_DIR.")
+    timeout_seconds: float = Field(10.0, gt=0, description="A request that waits longer for the engine is given up.")
     max_request_bytes: int = 16 * 1024**2
     drain_seconds: int = Field(10, description="How long requests in flight may take after SIGTERM.")
+    alarms: list[Alarm] = []
+    drift: Drift | None = None
+    request_log: RequestLog | None = None
 
     @property
     def version_number(self) -> int:

@@ -1,0 +1,112 @@
+"""How a model is served: parts of LeptonModel's spec that the server is told as they are."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from lepton_workloads.contract.base import Record
+
+EngineName = Literal["litert", "tensorflow"]
+Precision = Literal["float32", "int8"]
+
+SOURCE_HEADER = "lepton-source"
+"""Which camera or machine a request's pictures are from: a header in HTTP and gRPC, `source` in the parameters of v2."""
+
+Label = Annotated[str, Field(min_length=1, max_length=253)]
+
+
+class Sink(Record):
+    """Where CloudEvents are sent by HTTP POST."""
+
+    url: Annotated[
+        str,
+        Field(max_length=2048, description="http(s)://HOST/PATH that takes CloudEvents 1.0 in HTTP's binary mode."),
+    ]
+
+    cel_rules = (
+        (
+            "self.url.matches('^https?://[^/ @?#]+(/[^ ]*)?$') && isURL(self.url)",
+            "sink.url must be http://HOST/PATH or https://HOST/PATH, without name and password",
+        ),
+    )
+
+
+class Alarm(Record):
+    """One rule: what is seen, how surely and how often, and who is told."""
+
+    name: Annotated[
+        str,
+        Field(
+            min_length=1,
+            max_length=63,
+            pattern="^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
+            description="Name of the rule, in events and metrics; letters a-z, digits and '-'.",
+        ),
+    ]
+    labels: Annotated[
+        list[Label],
+        Field(
+            min_length=1,
+            max_length=64,
+            description="Classes that raise it, by their labels; their probabilities are added.",
+        ),
+    ]
+    threshold: Annotated[float, Field(gt=0, le=1, description="From which probability on it counts.")] = 0.9
+    count: Annotated[
+        int, Field(ge=1, le=1000, description="So many predictions within the window raise it.")
+    ] = 1
+    window_seconds: Annotated[int, Field(ge=1, le=86_400, description="Length of the window.")] = 60
+    cooldown_seconds: Annotated[
+        int,
+        Field(ge=0, le=86_400, description="How long a source that raised it raises no more, in each pod."),
+    ] = 300
+    sink: Annotated[Sink, Field(description="Who is told.")]
+
+
+class Drift(Record):
+    """Whether the pictures and answers of now look like those of the training's validation split."""
+
+    threshold: Annotated[
+        float,
+        Field(
+            gt=0,
+            le=10,
+            description="Population stability index that counts as drift, in three windows in a row; it is over "
+            "when all are below half of it.",
+        ),
+    ] = 0.2
+    window: Annotated[
+        int,
+        Field(ge=500, le=100_000, description="Newest predictions of a pod that are compared; fewer say nothing."),
+    ] = 1000
+
+
+class RequestLog(Record):
+    """Pictures and answers, kept on a claim for later training. Off unless it is set: it holds what users send."""
+
+    claim_name: Annotated[
+        str,
+        Field(
+            min_length=1,
+            max_length=253,
+            description="PersistentVolumeClaim in the same namespace, of a class with ReadWriteMany for more than one "
+            "pod.",
+        ),
+    ]
+    path: Annotated[
+        str, Field(max_length=1024, description="Folder on the claim; each pod writes into its own below it.")
+    ] = "requests"
+    sample: Annotated[float, Field(gt=0, le=1, description="Share of the requests that is kept.")] = 1.0
+    retention_days: Annotated[
+        int, Field(ge=1, le=3650, description="Days after which a pod removes its files.")
+    ] = 30
+    max_megabytes: Annotated[
+        int, Field(ge=1, le=1_000_000, description="Room of a pod's files; the oldest go first.")
+    ] = 1024
+
+    cel_rules = (
+        (
+            "!self.path.startsWith('/') && !self.path.split('/').exists(p, p == '..')",
+            "requestLog.path is relative to the claim's root and must not hold '..': write for example requests",
+        ),
+    )
