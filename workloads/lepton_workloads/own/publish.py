@@ -33,7 +33,7 @@ from lepton_workloads.logs import Log
 from lepton_workloads.own.report import BadFile, read_bounded
 from lepton_workloads.own.task import read_task
 from lepton_workloads.paths import place
-from lepton_workloads.serve.model import engine_loader, read_signature
+from lepton_workloads.serve.version import engine_loader, read_signature
 from lepton_workloads.storage import folder_bytes, remove, remove_stale, storage_errors
 from lepton_workloads.termination import WorkloadError, at_sigterm, printable, run_and_exit
 from lepton_workloads.train import artifact
