@@ -10,6 +10,7 @@ import gc
 import logging
 import signal
 import socket
+import time
 from collections.abc import Callable
 from types import FrameType
 
@@ -26,10 +27,13 @@ from lepton_workloads.serve.engine import Engine
 from lepton_workloads.serve.engine_thread import EngineThread
 from lepton_workloads.serve.metrics import Metrics
 from lepton_workloads.serve.model import Model
+from lepton_workloads.serve.observers import watch_predictions
 from lepton_workloads.serve.settings import Settings, read_settings
 from lepton_workloads.serve.version import engine_loader, read_explainer, read_signature
 
 LINGER_SECONDS = 1.0
+LAST_SECONDS = 1.0
+"""For alarms and the like after the last request, also when requests took all of the drain's time."""
 KEEP_ALIVE_SECONDS = 75
 """Longer than the usual 60 s of clients and proxies, so that they, who know, close idle connections first."""
 BACKLOG = 1024
@@ -83,6 +87,10 @@ class Server(uvicorn.Server):
         self._model = model
         self._linger = linger
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._drain_ends: float | None = None
+        self.at_end: list[Callable[[float], None]] = []
+        """What is still to be finished when the last request is answered: each is called, in a thread of its own, with
+        the `time.monotonic()` at which it must be done."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Called by uvicorn before the first connection."""
@@ -96,11 +104,24 @@ class Server(uvicorn.Server):
             return
         log.info("Began to drain", signal=signal.Signals(sig).name, in_flight=len(self.server_state.tasks))
         self._model.draining = True
+        self._drain_ends = time.monotonic() + self._model.task.drain_seconds
         self._loop.call_soon_threadsafe(self._loop.call_later, self._linger, self.stop)
 
     def stop(self) -> None:
         """Stops accepting, finishes what is in flight, returns from `serve`."""
         self.should_exit = True
+
+    async def finish(self) -> None:
+        """Has all of `at_end` done, within what is left of the drain's time and at least LAST_SECONDS."""
+        now = time.monotonic()
+        ends = self._drain_ends or now + self._model.task.drain_seconds
+        ends = now if self.force_exit else max(ends, now + LAST_SECONDS)
+        results = await asyncio.gather(
+            *(asyncio.to_thread(work, ends) for work in self.at_end), return_exceptions=True
+        )
+        for result in results:
+            if isinstance(result, Exception):
+                log.error("Failed to finish", error=result)
 
 
 def build(settings: Settings) -> tuple[Server, Model]:
@@ -132,6 +153,7 @@ def compose(
     engine = EngineThread(load, metrics)
     metrics.watch("queue_depth", "Requests that wait for the engine.", lambda: engine.depth)
     model = Model(task, signature, engine, settings.threads, metrics, explainer)
+    finishing = watch_predictions(model, metrics)
     linger = min(LINGER_SECONDS, task.drain_seconds / 2)
     config = uvicorn.Config(
         App(model, metrics, AccessLog(settings.access_log)),
@@ -150,7 +172,9 @@ def compose(
     )
     logging.getLogger("uvicorn").setLevel(logging.ERROR)  # the rest is told below, or from outside
     engine.start()
-    return Server(config, model, linger), model
+    server = Server(config, model, linger)
+    server.at_end += finishing
+    return server, model
 
 
 def listen(port: int) -> socket.socket:
@@ -196,5 +220,6 @@ async def run(server: Server, model: Model, listener: socket.socket) -> None:
     gc.freeze()  # what is there now stays: later collections need not look at it
     log.info("Ready", port=listener.getsockname()[1], model=model.task.name, version=model.task.version)
     await serving
+    await server.finish()
     model.close()
     log.info("Drained")
