@@ -233,6 +233,7 @@ def test_a_model_with_its_own_signature_is_published(pod: Pod, output: Path) -> 
 
 def test_a_saved_model_alone_gets_its_signature(pod: Pod, output: Path) -> None:
     with_dataset(pod)
+    tell(pod)
     (output / "saved_model").mkdir()
     (output / "saved_model" / "saved_model.pb").write_bytes(b"for TensorFlow")
     result = publish.main().train
