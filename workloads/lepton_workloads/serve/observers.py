@@ -4,7 +4,8 @@ import os
 import socket
 from collections.abc import Callable
 
-from lepton_workloads.contract.tasks import POD_NAME_ENV
+from lepton_workloads.contract.tasks import POD_NAME_ENV, REQUESTS_DIR
+from lepton_workloads.paths import place
 from lepton_workloads.serve.metrics import Metrics
 from lepton_workloads.serve.model import Model
 
@@ -24,4 +25,10 @@ def watch_predictions(model: Model, metrics: Metrics) -> list[Callable[[float], 
         alarms = Alarms(task, model.labels, metrics, pod)
         model.watch(alarms)
         finishing.append(alarms.close)
+    if task.request_log:
+        from lepton_workloads.serve.request_log.watch import Requests
+
+        requests = Requests(task, task.request_log, model.signature, metrics, place(REQUESTS_DIR), pod)
+        model.watch(requests)
+        finishing.append(requests.close)
     return finishing
