@@ -17,13 +17,12 @@ import orjson
 from lepton_workloads.contract.artifact import Tensor
 from lepton_workloads.serve.engine import Floats, NotFinite
 from lepton_workloads.serve.http import HttpError, Request, Response, json_response
+from lepton_workloads.serve.json_tensors import holds_no_booleans, read_tensor
 from lepton_workloads.serve.model import BadPicture, Model
 from lepton_workloads.serve.router import Handler, Route
-from lepton_workloads.serve.tensors import check_count, holds_only_numbers, read_tensor
+from lepton_workloads.serve.tensors import LARGE_BODY_BYTES, check_count
 
 SIGNATURE_NAME = "serving_default"
-LARGE_BODY_BYTES = 256 * 1024
-"""Larger bodies are parsed in another thread, so that the event loop goes on between the steps."""
 
 
 @dataclass(slots=True)
@@ -162,8 +161,8 @@ def _read(model: Model, body: bytes) -> Inputs:
         check_count(len(values), model.input_shape, field)
         pictures = [_picture(value, f"{field}[{index}]") for index, value in enumerate(values)]
         return Inputs(row_form, field, None, pictures)
-    only_numbers = holds_only_numbers(body, document)
-    return Inputs(row_form, field, read_tensor(values, model.input_shape, field, only_numbers), [])
+    no_booleans = holds_no_booleans(body, {**document, "instances" if row_form else "inputs": 0})
+    return Inputs(row_form, field, read_tensor(values, model.input_shape, field, no_booleans), [])
 
 
 def _named_rows(values: Any, tensor: str) -> Any:
