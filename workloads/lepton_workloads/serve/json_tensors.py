@@ -35,12 +35,18 @@ def read_tensor(values: list[Any], shape: tuple[int, ...], field: str, no_boolea
 
 
 def flatten(values: list[Any], shape: tuple[int, ...]) -> list[Any] | None:
-    """What lies in lists of this shape below `values`; None when they have another shape."""
+    """What lies in lists of this shape below `values`; None when they have another shape.
+
+    Objects and texts of the right length count as lists: what they give are texts, which are no numbers.
+    """
     level = values
-    for size in shape:
-        if set(map(type, level)) != {list} or set(map(len, level)) != {size}:
-            return None
-        level = list(chain.from_iterable(level))
+    try:
+        for size in shape:
+            if set(map(len, level)) != {size}:
+                return None
+            level = list(chain.from_iterable(level))
+    except TypeError:  # a number where a list should be
+        return None
     return level
 
 
@@ -71,7 +77,15 @@ def holds_no_booleans(text: bytes, rest: object) -> bool:
     if b"\\" in text:
         return False
     known = orjson.dumps(rest)
-    return text.count(b"u") == known.count(b"u") and text.count(b"s") == known.count(b"s")
+    return _as_often(b"u", text, known) and _as_often(b"s", text, known)
+
+
+def _as_often(letter: bytes, text: bytes, known: bytes) -> bool:
+    """Whether a letter of `known` occurs no more often in the text, which holds all of them; `find` is memchr."""
+    position = -1
+    for _ in range(known.count(letter)):
+        position = text.find(letter, position + 1)
+    return text.find(letter, position + 1) < 0
 
 
 def _first_wrong(values: list[Any], shape: tuple[int, ...], field: str) -> str:

@@ -7,12 +7,12 @@ https://github.com/kserve/open-inference-protocol/blob/main/specification/protoc
 
 import base64
 import binascii
+import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-import numpy as np
 import orjson
 
 from lepton_workloads.contract.artifact import Tensor
@@ -306,7 +306,7 @@ def _numbers(data: list[Any], shape: list[int], datatype: str, field: str, no_bo
         flat = flatten(data, tuple(shape[1:])) if len(data) == shape[0] else None
     if flat is None:
         raise HttpError(400, f"{field} is ragged, or its lists are not those of the shape; {expected}")
-    if len(flat) != int(np.prod(shape)):
+    if len(flat) != math.prod(shape):
         raise HttpError(400, f"{field} holds {len(flat)} values; {expected}")
     if datatype != PIXELS:
         return pack(flat, field, expected, no_booleans)

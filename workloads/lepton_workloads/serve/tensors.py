@@ -5,9 +5,12 @@ already. UINT8 are pixels that fit the network's frame, 0 to 255: they are norma
 picture files. Other integers are refused: nobody could tell pixels from normalised numbers.
 """
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from lepton_workloads.contract.artifact import Signature
 from lepton_workloads.decode import normalize
@@ -23,7 +26,12 @@ Raw = bytes | memoryview
 
 PIXELS = "UINT8"
 FILES = "BYTES"
-_NUMBERS = {"FP32": "<f4", "FP64": "<f8", "FP16": "<f2"}
+_NUMBERS: dict[str, np.dtype[Any]] = {
+    "FP32": np.dtype("<f4"),
+    "FP64": np.dtype("<f8"),
+    "FP16": np.dtype("<f2"),
+}
+_UINT8: np.dtype[Any] = np.dtype(np.uint8)
 DATATYPES = (*_NUMBERS, PIXELS, FILES)
 _LENGTH_BYTES = 4
 """Before each element of BYTES: its length, little-endian."""
@@ -31,7 +39,7 @@ _LENGTH_BYTES = 4
 
 def max_inputs(shape: tuple[int, ...]) -> int:
     """How many inputs of this shape one request may hold."""
-    return max(1, MAX_TENSOR_BYTES // (4 * int(np.prod(shape))))
+    return max(1, MAX_TENSOR_BYTES // (4 * math.prod(shape)))
 
 
 def check_count(count: int, shape: tuple[int, ...], field: str) -> None:
@@ -81,18 +89,22 @@ def read_raw(raw: Raw, datatype: str, count: int, signature: Signature, field: s
         HttpError: 400 for another number of bytes, numbers that are not finite or too large for float32.
     """
     shape = (count, *signature.inputs[0].shape[1:])
-    dtype = np.dtype(_NUMBERS.get(datatype, np.uint8))
-    expected = int(np.prod(shape)) * dtype.itemsize
+    dtype = _NUMBERS.get(datatype, _UINT8)
+    expected = math.prod(shape) * dtype.itemsize
     if len(raw) != expected:
         raise HttpError(400, f"{field} has {len(raw)} bytes, {datatype} of shape {list(shape)} is {expected}")
     numbers = np.frombuffer(raw, dtype).reshape(shape)
     if datatype == PIXELS:
         return normalize(numbers, signature.preprocessing.normalization)
-    with np.errstate(over="ignore"):
-        tensor: Floats = numbers.astype(np.float32, copy=False)
+    tensor: Floats = numbers if datatype == "FP32" else _as_float32(numbers)
     if not np.isfinite(tensor).all():
         raise HttpError(400, f"{field} holds NaN, infinity or a number that is too large for float32")
     return tensor
+
+
+def _as_float32(numbers: npt.NDArray[Any]) -> Floats:
+    with np.errstate(over="ignore"):
+        return numbers.astype(np.float32)
 
 
 def unpack_files(raw: Raw, count: int, field: str) -> list[bytes]:
