@@ -88,6 +88,8 @@ class App:
             pass
         except HttpError as failure:
             status, error = failure.status, failure.message
+            if request.header(b"expect"):  # the client may never send the body that the parser waits for
+                failure.headers.append((b"connection", b"close"))
             await self._send(error_response(failure), send)
         except Exception as failure:
             status, error = 500, "internal error"
