@@ -22,6 +22,7 @@ from lepton_workloads.serve.http import (
 from lepton_workloads.serve.metrics import Metrics
 from lepton_workloads.serve.model import Model
 from lepton_workloads.serve.router import UNMATCHED, Route, Router
+from lepton_workloads.serve.security import Tokens
 
 BODY_BUDGET = 64 * 1024**2
 """Bytes of all bodies that are read or worked on at one time."""
@@ -41,7 +42,7 @@ def build_router(model: Model, metrics: Metrics) -> Router:
         numbers = {"model": task.name, "version": task.version, "version_number": task.version_number}
         return json_response({**numbers, "labels": model.labels[:1000], "routes": listed})
 
-    router.add(Route("GET", "/", "this list", index))
+    router.add(Route("GET", "/", "this list", index, open=True))
     router.add(*health.routes(model))
     router.add(Route("GET", "/metrics", "metrics in Prometheus' text format", metrics.handle))
     router.add(*classify.routes(model))
@@ -53,8 +54,12 @@ def build_router(model: Model, metrics: Metrics) -> Router:
 class App:
     """The ASGI application."""
 
-    def __init__(self, model: Model, metrics: Metrics, access_log: AccessLog) -> None:
+    def __init__(
+        self, model: Model, metrics: Metrics, access_log: AccessLog, tokens: Tokens | None = None
+    ) -> None:
+        """`tokens`: None when everybody may ask."""
         self._model = model
+        self._tokens = tokens
         self._metrics = metrics
         self._access_log = access_log
         self._router = build_router(model, metrics)
@@ -74,6 +79,8 @@ class App:
         try:
             found = self._router.resolve(request)
             route = found.path
+            if self._tokens is not None and not found.open:
+                self._tokens.check(request.header(b"authorization"))
             request.caller = self._caller(request)
             response = await self._answer(found, request, receive)
             status = response.status
@@ -82,6 +89,8 @@ class App:
             pass
         except HttpError as failure:
             status, error = failure.status, failure.message
+            if request.header(b"expect"):  # the client may never send the body that the parser waits for
+                failure.headers.append((b"connection", b"close"))
             await self._send(error_response(failure), send)
         except Exception as failure:
             status, error = 500, "internal error"

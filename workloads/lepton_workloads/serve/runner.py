@@ -8,86 +8,87 @@ in flight have the rest of `drain_seconds`, and the process exits with 0.
 import asyncio
 import gc
 import logging
+import resource
 import signal
 import socket
 from collections.abc import Callable
 from types import FrameType
+from typing import Any, cast
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from lepton_workloads.contract.artifact import Signature
 from lepton_workloads.contract.outcome import Outcome
+from lepton_workloads.contract.tasks import TLS_DIR, TOKENS_DIR
 from lepton_workloads.explain import Explainer
 from lepton_workloads.logs import Log
+from lepton_workloads.paths import place
 from lepton_workloads.serve.access_log import AccessLog
 from lepton_workloads.serve.app import App
 from lepton_workloads.serve.engine import Engine
 from lepton_workloads.serve.engine_thread import EngineThread
 from lepton_workloads.serve.metrics import Metrics
 from lepton_workloads.serve.model import Model
+from lepton_workloads.serve.protocol import KEEP_ALIVE_SECONDS, MAX_CONNECTIONS, HttpProtocol
+from lepton_workloads.serve.security import Certificates, Tokens
 from lepton_workloads.serve.settings import Settings, read_settings
 from lepton_workloads.serve.version import engine_loader, read_explainer, read_signature
 
 LINGER_SECONDS = 1.0
-KEEP_ALIVE_SECONDS = 75
-"""Longer than the usual 60 s of clients and proxies, so that they, who know, close idle connections first."""
 BACKLOG = 1024
-MAX_HEADER_BYTES = 64 * 1024
+SPARE_FILES = 128
+"""What the process opens beside connections."""
+HANDSHAKE_SECONDS = 10.0
+"""Of TLS, from the connection on."""
+CLOSE_SECONDS = 5.0
+"""How long the end of a TLS connection may take."""
 
 log = Log(__name__)
-
-
-class HttpProtocol(HttpToolsProtocol):
-    """uvicorn's, with a limit for headers, and errors in the form of all others."""
-
-    _unparsed_bytes = 0
-    """Received since the last whole header; bodies are counted where they are read."""
-    _in_body = False
-
-    def data_received(self, data: bytes) -> None:
-        """Called with each piece of a connection's bytes."""
-        if not self._in_body:
-            self._unparsed_bytes += len(data)
-        super().data_received(data)
-        if not self._in_body and self._unparsed_bytes > MAX_HEADER_BYTES and not self.transport.is_closing():
-            self._refuse(b"431 Request Header Fields Too Large", b"the header is too large")
-
-    def on_headers_complete(self) -> None:
-        """Called by the parser."""
-        self._unparsed_bytes = 0
-        self._in_body = True
-        super().on_headers_complete()
-
-    def on_message_complete(self) -> None:
-        """Called by the parser."""
-        self._in_body = False
-        super().on_message_complete()
-
-    def send_400_response(self, msg: str) -> None:
-        """Called for what can't be parsed."""
-        self._refuse(b"400 Bad Request", b"this is no valid HTTP request")
-
-    def _refuse(self, status: bytes, message: bytes) -> None:
-        body = b'{"error":"%s"}' % message
-        head = b"HTTP/1.1 %s\r\ncontent-type: application/json\r\nconnection: close\r\n" % status
-        self.transport.write(head + b"content-length: %d\r\n\r\n" % len(body) + body)
-        self.transport.close()
 
 
 class Server(uvicorn.Server):
     """uvicorn with a drain; signals end it with exit code 0 instead of the signal's own."""
 
-    def __init__(self, config: uvicorn.Config, model: Model, linger: float) -> None:
+    def __init__(
+        self, config: uvicorn.Config, model: Model, linger: float, tls: Certificates | None = None
+    ) -> None:
+        """`tls`: None for HTTP without it."""
         super().__init__(config)
         self._model = model
         self._linger = linger
+        self._tls = tls
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Called by uvicorn before the first connection."""
-        self._loop = asyncio.get_running_loop()
-        await super().startup(sockets)
+        """Called by uvicorn before the first connection; its own knows no time-outs of TLS."""
+        self._loop = loop = asyncio.get_running_loop()
+        limits: dict[str, Any] = {}
+        if self._tls:
+            limits = {
+                "ssl": self._tls.context,
+                "ssl_handshake_timeout": HANDSHAKE_SECONDS,
+                "ssl_shutdown_timeout": CLOSE_SECONDS,
+            }
+        await self.lifespan.startup()
+
+        def connect() -> HttpProtocol:
+            return HttpProtocol(self.config, self.server_state, self.lifespan.state, loop)
+
+        self.servers = [
+            await loop.create_server(connect, sock=listener, backlog=BACKLOG, **limits)
+            for listener in sockets or []
+        ]
+        self.started = True
+
+    async def on_tick(self, counter: int) -> bool:
+        """Called by uvicorn ten times a second."""
+        if counter % 10 == 0:
+            now = asyncio.get_running_loop().time()
+            for connection in list(self.server_state.connections):
+                cast(HttpProtocol, connection).end_if_late(now)
+            if self._tls:
+                self._tls.take_changes()
+        return await super().on_tick(counter)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Called by uvicorn for SIGTERM and SIGINT; a second one ends the waiting."""
@@ -128,13 +129,15 @@ def compose(
 ) -> tuple[Server, Model]:
     """The server for any engine; `load` runs in the engine's thread and may take its time."""
     task = settings.task
+    tokens = Tokens(place(TOKENS_DIR)) if task.tokens else None
+    tls = Certificates(place(TLS_DIR)) if task.tls else None
     metrics = Metrics(task.name, task.version)
     engine = EngineThread(load, metrics)
     metrics.watch("queue_depth", "Requests that wait for the engine.", lambda: engine.depth)
     model = Model(task, signature, engine, settings.threads, metrics, explainer)
     linger = min(LINGER_SECONDS, task.drain_seconds / 2)
     config = uvicorn.Config(
-        App(model, metrics, AccessLog(settings.access_log)),
+        App(model, metrics, AccessLog(settings.access_log), tokens),
         loop="uvloop",
         http=HttpProtocol,
         ws="none",
@@ -150,7 +153,7 @@ def compose(
     )
     logging.getLogger("uvicorn").setLevel(logging.ERROR)  # the rest is told below, or from outside
     engine.start()
-    return Server(config, model, linger), model
+    return Server(config, model, linger, tls), model
 
 
 def listen(port: int) -> socket.socket:
@@ -172,11 +175,23 @@ def main() -> Outcome:
         WorkloadError: the task or the model can't be used.
     """
     settings = read_settings()
+    HttpProtocol.most_connections = _possible_connections()
     server, model = build(settings)
     new_loop = server.config.get_loop_factory()
     with listen(settings.port) as listener, asyncio.Runner(loop_factory=new_loop) as runner:
         runner.run(run(server, model, listener))
     return Outcome()
+
+
+def _possible_connections() -> int:
+    """MAX_CONNECTIONS, or what the limit of open files, raised as far as it may be, leaves."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_CONNECTIONS + SPARE_FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        return max(1, soft - SPARE_FILES)
+    return MAX_CONNECTIONS
 
 
 async def run(server: Server, model: Model, listener: socket.socket) -> None:
