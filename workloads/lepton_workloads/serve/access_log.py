@@ -14,15 +14,21 @@ class AccessLog:
     """Writes the lines; what is above the bound is counted and told with the next second's first line."""
 
     def __init__(self, share: float) -> None:
-        """`share` of the requests with a status below 400 are logged, 0 to 1."""
+        """`share` of the requests that went well are logged, 0 to 1."""
         self._share = share
         self._second = 0
         self._lines = 0
         self._dropped = 0
 
-    def write(self, method: str, path: str, route: str, status: int, seconds: float, error: str) -> None:
-        """Logs a finished request, or not. Bodies and queries are never logged: they are the users'."""
-        if status < 400 and (self._share <= 0 or random.random() >= self._share):
+    def write(
+        self, method: str, path: str, route: str, status: int | str, seconds: float, error: str
+    ) -> None:
+        """Logs a finished request, or not. Bodies and queries are never logged: they are the users'.
+
+        `status`: that of HTTP, or the name of gRPC's code.
+        """
+        good = status == "OK" if isinstance(status, str) else status < 400
+        if good and (self._share <= 0 or random.random() >= self._share):
             return
         second = int(time.monotonic())
         dropped = 0

@@ -13,7 +13,7 @@ import signal
 import socket
 from collections.abc import Callable
 from types import FrameType
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import uvicorn
 
@@ -46,8 +46,25 @@ CLOSE_SECONDS = 5.0
 log = Log(__name__)
 
 
+class Door(Protocol):
+    """Another way into the server, with a port of its own."""
+
+    port: int
+
+    async def start(self) -> None:
+        """Listens from now on."""
+        ...
+
+    async def stop(self, grace: float) -> None:
+        """Takes nothing new and returns when what is in flight has ended, after `grace` seconds at most."""
+        ...
+
+
 class Server(uvicorn.Server):
     """uvicorn with a drain; signals end it with exit code 0 instead of the signal's own."""
+
+    grpc: Door | None = None
+    """Opened before HTTP, drained at the same time."""
 
     def __init__(
         self, config: uvicorn.Config, model: Model, linger: float, tls: Certificates | None = None
@@ -94,6 +111,8 @@ class Server(uvicorn.Server):
         """Called by uvicorn for SIGTERM and SIGINT; a second one ends the waiting."""
         if self._loop is None or self._model.draining:
             self.should_exit = self.force_exit = True
+            if self._loop is not None and self.grpc is not None:
+                self._loop.call_soon_threadsafe(self._shut, self.grpc)
             return
         log.info("Began to drain", signal=signal.Signals(sig).name, in_flight=len(self.server_state.tasks))
         self._model.draining = True
@@ -102,6 +121,17 @@ class Server(uvicorn.Server):
     def stop(self) -> None:
         """Stops accepting, finishes what is in flight, returns from `serve`."""
         self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Called by uvicorn to finish what is in flight."""
+        if self.grpc is None:
+            await super().shutdown(sockets)
+            return
+        grace = float(self.config.timeout_graceful_shutdown or 0)
+        await asyncio.gather(super().shutdown(sockets), self.grpc.stop(grace))
+
+    def _shut(self, door: Door) -> None:
+        self._shutting = asyncio.ensure_future(door.stop(0))
 
 
 def build(settings: Settings) -> tuple[Server, Model]:
@@ -136,8 +166,9 @@ def compose(
     metrics.watch("queue_depth", "Requests that wait for the engine.", lambda: engine.depth)
     model = Model(task, signature, engine, settings.threads, metrics, explainer)
     linger = min(LINGER_SECONDS, task.drain_seconds / 2)
+    access_log = AccessLog(settings.access_log)
     config = uvicorn.Config(
-        App(model, metrics, AccessLog(settings.access_log), tokens),
+        App(model, metrics, access_log, tokens),
         loop="uvloop",
         http=HttpProtocol,
         ws="none",
@@ -153,7 +184,20 @@ def compose(
     )
     logging.getLogger("uvicorn").setLevel(logging.ERROR)  # the rest is told below, or from outside
     engine.start()
-    return Server(config, model, linger, tls), model
+    server = Server(config, model, linger, tls)
+    if task.grpc:
+        # Tens of megabytes, only where it is wanted.
+        from lepton_workloads.serve.grpc_server import GrpcServer
+
+        server.grpc = GrpcServer(
+            model,
+            metrics,
+            access_log,
+            settings.grpc_port,
+            allows=tokens.allows if tokens else None,
+            certificates=tls.certificates if tls else None,
+        )
+    return server, model
 
 
 def listen(port: int) -> socket.socket:
@@ -200,6 +244,10 @@ async def run(server: Server, model: Model, listener: socket.socket) -> None:
     Raises:
         WorkloadError: the model can't be used.
     """
+    ports = {"port": listener.getsockname()[1]}
+    if server.grpc is not None:
+        await server.grpc.start()
+        ports["grpc_port"] = server.grpc.port
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     try:
         await model.load()
@@ -209,7 +257,7 @@ async def run(server: Server, model: Model, listener: socket.socket) -> None:
         raise
     gc.collect()
     gc.freeze()  # what is there now stays: later collections need not look at it
-    log.info("Ready", port=listener.getsockname()[1], model=model.task.name, version=model.task.version)
+    log.info("Ready", **ports, model=model.task.name, version=model.task.version)
     await serving
     model.close()
     log.info("Drained")
