@@ -11,6 +11,7 @@ import logging
 import resource
 import signal
 import socket
+import time
 from collections.abc import Callable
 from types import FrameType
 from typing import Any, Protocol, cast
@@ -29,12 +30,15 @@ from lepton_workloads.serve.engine import Engine
 from lepton_workloads.serve.engine_thread import EngineThread
 from lepton_workloads.serve.metrics import Metrics
 from lepton_workloads.serve.model import Model
+from lepton_workloads.serve.observers import watch_predictions
 from lepton_workloads.serve.protocol import KEEP_ALIVE_SECONDS, MAX_CONNECTIONS, HttpProtocol
 from lepton_workloads.serve.security import Certificates, Tokens
 from lepton_workloads.serve.settings import Settings, read_settings
 from lepton_workloads.serve.version import engine_loader, read_explainer, read_signature
 
 LINGER_SECONDS = 1.0
+LAST_SECONDS = 1.0
+"""For alarms and the like after the last request, also when requests took all of the drain's time."""
 BACKLOG = 1024
 SPARE_FILES = 128
 """What the process opens beside connections."""
@@ -75,6 +79,10 @@ class Server(uvicorn.Server):
         self._linger = linger
         self._tls = tls
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._drain_ends: float | None = None
+        self.at_end: list[Callable[[float], None]] = []
+        """What is still to be finished when the last request is answered: each is called, in a thread of its own, with
+        the `time.monotonic()` at which it must be done."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Called by uvicorn before the first connection; its own knows no time-outs of TLS."""
@@ -116,6 +124,7 @@ class Server(uvicorn.Server):
             return
         log.info("Began to drain", signal=signal.Signals(sig).name, in_flight=len(self.server_state.tasks))
         self._model.draining = True
+        self._drain_ends = time.monotonic() + self._model.task.drain_seconds
         self._loop.call_soon_threadsafe(self._loop.call_later, self._linger, self.stop)
 
     def stop(self) -> None:
@@ -129,6 +138,18 @@ class Server(uvicorn.Server):
             return
         grace = float(self.config.timeout_graceful_shutdown or 0)
         await asyncio.gather(super().shutdown(sockets), self.grpc.stop(grace))
+
+    async def finish(self) -> None:
+        """Has all of `at_end` done, within what is left of the drain's time and at least LAST_SECONDS."""
+        now = time.monotonic()
+        ends = self._drain_ends or now + self._model.task.drain_seconds
+        ends = now if self.force_exit else max(ends, now + LAST_SECONDS)
+        results = await asyncio.gather(
+            *(asyncio.to_thread(work, ends) for work in self.at_end), return_exceptions=True
+        )
+        for result in results:
+            if isinstance(result, Exception):
+                log.error("Failed to finish", error=result)
 
     def _shut(self, door: Door) -> None:
         self._shutting = asyncio.ensure_future(door.stop(0))
@@ -165,6 +186,7 @@ def compose(
     engine = EngineThread(load, metrics)
     metrics.watch("queue_depth", "Requests that wait for the engine.", lambda: engine.depth)
     model = Model(task, signature, engine, settings.threads, metrics, explainer)
+    finishing = watch_predictions(model, metrics)
     linger = min(LINGER_SECONDS, task.drain_seconds / 2)
     access_log = AccessLog(settings.access_log)
     config = uvicorn.Config(
@@ -185,6 +207,7 @@ def compose(
     logging.getLogger("uvicorn").setLevel(logging.ERROR)  # the rest is told below, or from outside
     engine.start()
     server = Server(config, model, linger, tls)
+    server.at_end += finishing
     if task.grpc:
         # Tens of megabytes, only where it is wanted.
         from lepton_workloads.serve.grpc_server import GrpcServer
@@ -259,5 +282,6 @@ async def run(server: Server, model: Model, listener: socket.socket) -> None:
     gc.freeze()  # what is there now stays: later collections need not look at it
     log.info("Ready", **ports, model=model.task.name, version=model.task.version)
     await serving
+    await server.finish()
     model.close()
     log.info("Drained")
