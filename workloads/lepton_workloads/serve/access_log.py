@@ -3,7 +3,7 @@
 import random
 
 from lepton_workloads.logs import Log
-from lepton_workloads.serve.http import Request
+from lepton_workloads.serve.caller import Caller
 from lepton_workloads.serve.throttle import Throttle
 from lepton_workloads.serve.traces import trace_id
 
@@ -16,29 +16,42 @@ class AccessLog:
     """Writes the lines; what is above the bound is counted and told with the next second's first line."""
 
     def __init__(self, share: float) -> None:
-        """`share` of the requests with a status below 400 are logged, 0 to 1."""
+        """`share` of the requests that went well are logged, 0 to 1."""
         self._share = share
         self._lines = Throttle(MAX_LINES_PER_SECOND)
 
-    def write(self, request: Request, route: str, status: int, sent: int, seconds: float, error: str) -> None:
+    def write(
+        self,
+        method: str,
+        path: str,
+        route: str,
+        status: int | str,
+        seconds: float,
+        error: str,
+        *,
+        caller: Caller,
+        received: int,
+        sent: int,
+    ) -> None:
         """Logs a finished request, or not. Bodies and queries are never logged: they are the users'.
 
         Args:
-            sent: bytes of the answer's body.
+            status: that of HTTP, or the name of gRPC's code.
+            received, sent: bytes of the bodies.
         """
-        if status < 400 and (self._share <= 0 or random.random() >= self._share):
+        good = status == "OK" if isinstance(status, str) else status < 400
+        if good and (self._share <= 0 or random.random() >= self._share):
             return
         dropped = self._lines.take()
         if dropped is None:
             return
-        caller = request.caller
         fields: dict[str, object] = {
-            "method": request.method,
-            "path": request.path[:200],
+            "method": method,
+            "path": path[:200],
             "route": route,
             "status": status,
             "milliseconds": round(seconds * 1000, 3),
-            "bytes_in": len(request.body),
+            "bytes_in": received,
             "bytes_out": sent,
         }
         names = {

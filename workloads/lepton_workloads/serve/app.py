@@ -4,7 +4,7 @@ import time
 
 from lepton_workloads.contract.serving import SOURCE_HEADER
 from lepton_workloads.logs import Log
-from lepton_workloads.serve import classify, health, tensorflow_serving
+from lepton_workloads.serve import classify, health, open_inference, tensorflow_serving
 from lepton_workloads.serve.access_log import AccessLog
 from lepton_workloads.serve.caller import MAX_SOURCE, Caller, is_source
 from lepton_workloads.serve.http import (
@@ -22,6 +22,7 @@ from lepton_workloads.serve.http import (
 from lepton_workloads.serve.metrics import Metrics
 from lepton_workloads.serve.model import Model
 from lepton_workloads.serve.router import UNMATCHED, Route, Router
+from lepton_workloads.serve.security import Tokens
 from lepton_workloads.serve.traces import read_trace
 
 BODY_BUDGET = 64 * 1024**2
@@ -42,19 +43,24 @@ def build_router(model: Model, metrics: Metrics) -> Router:
         numbers = {"model": task.name, "version": task.version, "version_number": task.version_number}
         return json_response({**numbers, "labels": model.labels[:1000], "routes": listed})
 
-    router.add(Route("GET", "/", "this list", index))
+    router.add(Route("GET", "/", "this list", index, open=True))
     router.add(*health.routes(model))
     router.add(Route("GET", "/metrics", "metrics in Prometheus' text format", metrics.handle))
     router.add(*classify.routes(model))
     router.add(*tensorflow_serving.routes(model))
+    router.add(*open_inference.routes(model))
     return router
 
 
 class App:
     """The ASGI application."""
 
-    def __init__(self, model: Model, metrics: Metrics, access_log: AccessLog) -> None:
+    def __init__(
+        self, model: Model, metrics: Metrics, access_log: AccessLog, tokens: Tokens | None = None
+    ) -> None:
+        """`tokens`: None when everybody may ask."""
         self._model = model
+        self._tokens = tokens
         self._metrics = metrics
         self._access_log = access_log
         self._router = build_router(model, metrics)
@@ -74,6 +80,8 @@ class App:
         try:
             found = self._router.resolve(request)
             route = found.path
+            if self._tokens is not None and not found.open:
+                self._tokens.check(request.header(b"authorization"))
             request.caller = self._caller(request)
             response = await self._answer(found, request, receive)
             status = response.status
@@ -82,6 +90,8 @@ class App:
             pass
         except HttpError as failure:
             status, error = failure.status, failure.message
+            if request.header(b"expect"):  # the client may never send the body that the parser waits for
+                failure.headers.append((b"connection", b"close"))
             sent = await self._send(error_response(failure), send)
         except Exception as failure:
             status, error = 500, "internal error"
@@ -92,7 +102,17 @@ class App:
             self.in_flight -= 1
             seconds = time.perf_counter() - started
             self._metrics.observe(route, status, seconds)
-            self._access_log.write(request, route, status, sent, seconds, error)
+            self._access_log.write(
+                request.method,
+                request.path,
+                route,
+                status,
+                seconds,
+                error,
+                caller=request.caller,
+                received=len(request.body),
+                sent=sent,
+            )
 
     def _caller(self, request: Request) -> Caller:
         source = request.header(SOURCE_HEADER.encode())
