@@ -3,6 +3,7 @@
 import io
 import os
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -436,3 +437,21 @@ def test_names_of_days_and_parts_are_told_from_others() -> None:
     assert not any(map(is_part, ["06", "6-000", "06-0", "06-00x", "٠٦-000", "-000", ""]))
     assert not is_old("2026-11-20", date(2026, 11, 30), 10)
     assert is_old("2026-11-19", date(2026, 11, 30), 10)
+
+
+def test_the_script_of_the_manual_collects_all_pods_by_class(make: Make, tmp_path: Path) -> None:
+    log, target = tmp_path / "requests", tmp_path / "sorted"
+    log.mkdir()
+    one, other = make(log), make(log, pod="digits-7f9c-other")
+    one.write(answer(picture(seed=1), best=1), answer(picture(seed=2), best=3))
+    other.write(answer(picture(seed=3), best=1), answer(inputs=np.full((1, *SHAPE), 0.3, np.float32)))
+    with (log / POD / "2026-11-30" / "06-000" / "answers.jsonl").open("a") as file:
+        file.write('{"time": "20')
+    manual = Path(__file__).parents[3] / "docs" / "request-log.md"
+    script = manual.read_text().split("```python\n")[1].split("```")[0]
+    (tmp_path / "collect.py").write_text(script)
+    for sure, folder in (("0.5", "sure"), ("0.9", "unsure")):
+        subprocess.run([sys.executable, tmp_path / "collect.py", log, target, sure], check=True)
+        found = {str(path.relative_to(target / folder).parent) for path in (target / folder).rglob("*.png")}
+        assert found == {"bee", "dög"}
+        assert len(list((target / folder).rglob("*.png"))) == 3
