@@ -90,6 +90,8 @@ class Sender:
             self._events.clear()
         for event in left:
             self._lost(event, "failed", "the server ended before it could be delivered")
+        if self._lines.dropped:
+            log.error("Failed to deliver more alarms", sink=self._url, more=self._lines.dropped)
 
     def _run(self) -> None:
         while True:
@@ -131,15 +133,15 @@ class Sender:
         return max(0.1, min(self._pace.attempt_seconds, self._deadline - time.monotonic()))
 
     def _wait(self, seconds: float) -> bool:
-        """Waits; shorter when the server begins to end meanwhile; False when there is no time for it."""
-        end = time.monotonic() + seconds
+        """Waits, shorter when the server ends or begins to end meanwhile; False when there is no time for it."""
         with self._changed:
             deadline = self._deadline
             if deadline is None:
                 self._changed.wait_for(lambda: self._deadline is not None, seconds)
                 return True
-            if end >= deadline:
-                return False
+        seconds = min(seconds, self._pace.first_pause)
+        if time.monotonic() + seconds >= deadline:
+            return False
         time.sleep(seconds)
         return True
 
