@@ -16,18 +16,26 @@ from types import FrameType
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from lepton_workloads.contract.artifact import Signature
-from lepton_workloads.contract.outcome import Outcome
+from lepton_workloads.contract.artifact import Reference, Signature
+from lepton_workloads.contract.outcome import Failure, Outcome, Report
 from lepton_workloads.explain import Explainer
 from lepton_workloads.logs import Log
+from lepton_workloads.report import REPORT_PORT_ENV, ReportServer
 from lepton_workloads.serve.access_log import AccessLog
 from lepton_workloads.serve.app import App
+from lepton_workloads.serve.drift_watch import DriftWatch
 from lepton_workloads.serve.engine import Engine
 from lepton_workloads.serve.engine_thread import EngineThread
 from lepton_workloads.serve.metrics import Metrics
 from lepton_workloads.serve.model import Model
 from lepton_workloads.serve.settings import Settings, read_settings
-from lepton_workloads.serve.version import engine_loader, read_explainer, read_signature
+from lepton_workloads.serve.version import (
+    engine_loader,
+    read_explainer,
+    read_reference,
+    read_signature,
+)
+from lepton_workloads.termination import WorkloadError
 
 LINGER_SECONDS = 1.0
 KEEP_ALIVE_SECONDS = 75
@@ -78,8 +86,17 @@ class HttpProtocol(HttpToolsProtocol):
 class Server(uvicorn.Server):
     """uvicorn with a drain; signals end it with exit code 0 instead of the signal's own."""
 
-    def __init__(self, config: uvicorn.Config, model: Model, linger: float) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        model: Model,
+        linger: float,
+        metrics: Metrics,
+        drift: DriftWatch | None,
+    ) -> None:
         super().__init__(config)
+        self.metrics = metrics
+        self.drift = drift
         self._model = model
         self._linger = linger
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -107,11 +124,12 @@ def build(settings: Settings) -> tuple[Server, Model]:
     """The server for the model on disk, not started, and the model, which has begun to load.
 
     Raises:
-        WorkloadError: the signature can't be used.
+        WorkloadError: the signature can't be used, or there is no reference for drift.
     """
     folder, task = settings.model_dir, settings.task
     signature = read_signature(folder)
     explainer = read_explainer(folder, task.engine)
+    reference = read_reference(folder, signature) if task.drift else None
     load = engine_loader(
         folder,
         signature,
@@ -120,11 +138,15 @@ def build(settings: Settings) -> tuple[Server, Model]:
         precision=task.precision,
         explainer=explainer,
     )
-    return compose(settings, signature, load, explainer)
+    return compose(settings, signature, load, explainer, reference)
 
 
 def compose(
-    settings: Settings, signature: Signature, load: Callable[[], Engine], explainer: Explainer | None = None
+    settings: Settings,
+    signature: Signature,
+    load: Callable[[], Engine],
+    explainer: Explainer | None = None,
+    reference: Reference | None = None,
 ) -> tuple[Server, Model]:
     """The server for any engine; `load` runs in the engine's thread and may take its time."""
     task = settings.task
@@ -132,6 +154,11 @@ def compose(
     engine = EngineThread(load, metrics)
     metrics.watch("queue_depth", "Requests that wait for the engine.", lambda: engine.depth)
     model = Model(task, signature, engine, settings.threads, metrics, explainer)
+    metrics.watch("ready", "1 while /readyz says so.", lambda: model.ready)
+    drift = None
+    if task.drift and reference:
+        drift = DriftWatch(task.drift, reference, signature, metrics, task.precision)
+        model.watch(drift)
     linger = min(LINGER_SECONDS, task.drain_seconds / 2)
     config = uvicorn.Config(
         App(model, metrics, AccessLog(settings.access_log)),
@@ -150,7 +177,7 @@ def compose(
     )
     logging.getLogger("uvicorn").setLevel(logging.ERROR)  # the rest is told below, or from outside
     engine.start()
-    return Server(config, model, linger), model
+    return Server(config, model, linger, metrics, drift), model
 
 
 def listen(port: int) -> socket.socket:
@@ -169,18 +196,39 @@ def main() -> Outcome:
     """Serves until SIGTERM; an empty outcome, since a server has no result.
 
     Raises:
-        WorkloadError: the task or the model can't be used.
+        WorkloadError: the task or the model can't be used, or the port for the report is taken.
     """
     settings = read_settings()
     server, model = build(settings)
     new_loop = server.config.get_loop_factory()
-    with listen(settings.port) as listener, asyncio.Runner(loop_factory=new_loop) as runner:
-        runner.run(run(server, model, listener))
+    with (
+        _report_server(settings, server.metrics) as reports,
+        listen(settings.port) as listener,
+        asyncio.Runner(loop_factory=new_loop) as runner,
+    ):
+        runner.run(run(server, model, listener, reports))
     return Outcome()
 
 
-async def run(server: Server, model: Model, listener: socket.socket) -> None:
+def _report_server(settings: Settings, metrics: Metrics) -> ReportServer:
+    report = Report(owner_uid=settings.task.owner_uid, phase="Loading")
+    try:
+        return ReportServer(report, settings.report_port, metrics.text)
+    except OSError as error:
+        message = (
+            f"port {settings.report_port}, where the report and the metrics are, can't be opened: {error.strerror}. "
+            f"Let other containers of the pod use another port, or set {REPORT_PORT_ENV}"
+        )
+        raise WorkloadError(Failure.INVALID_SPEC, message, terminal=False) from error
+
+
+async def run(
+    server: Server, model: Model, listener: socket.socket, reports: ReportServer | None = None
+) -> None:
     """Serves from now on, also while the model loads, until the server is stopped.
+
+    Args:
+        reports: is told where the server stands.
 
     Raises:
         WorkloadError: the model can't be used.
@@ -194,7 +242,15 @@ async def run(server: Server, model: Model, listener: socket.socket) -> None:
         raise
     gc.collect()
     gc.freeze()  # what is there now stays: later collections need not look at it
-    log.info("Ready", port=listener.getsockname()[1], model=model.task.name, version=model.task.version)
+    ports = {"port": listener.getsockname()[1]}
+    if reports:
+        reports.update(phase="Serving")
+        ports["report_port"] = reports.port
+    if server.drift:
+        server.drift.start(lambda figures: reports.update(drift=figures) if reports else None)
+    log.info("Ready", **ports, model=model.task.name, version=model.task.version)
     await serving
+    if server.drift:
+        server.drift.stop()
     model.close()
     log.info("Drained")
