@@ -15,7 +15,7 @@ from lepton_workloads.contract.serving import Alarm, Sink
 from lepton_workloads.contract.tasks import ServeTask
 from lepton_workloads.serve.alarms.cloud_events import Event, event_of
 from lepton_workloads.serve.alarms.metrics import AlarmMetrics
-from lepton_workloads.serve.alarms.post import poster, retry_after
+from lepton_workloads.serve.alarms.post import origin, poster, retry_after
 from lepton_workloads.serve.alarms.rules import Raised
 from lepton_workloads.serve.alarms.sender import QUEUE_EVENTS, Pace, Sender
 from lepton_workloads.serve.alarms.watch import Alarms
@@ -171,7 +171,11 @@ def test_attempts_end(make: Make, caplog: pytest.LogCaptureFixture) -> None:
         assert delivery.sender.queued == 0
     [line] = [record for record in caplog.records if record.message == "Failed to deliver an alarm"]
     fields = line.__dict__["fields"]
-    assert (fields["rule"], fields["id"], fields["sink"]) == ("bees", event().identity, target.url)
+    assert (fields["rule"], fields["id"], fields["sink"]) == (
+        "bees",
+        event().identity,
+        f"http://127.0.0.1:{target.port}",
+    )
     assert fields["reason"] == "HTTP 500: a word from the sink, in the last of 4 attempts"
 
 
@@ -297,6 +301,17 @@ def test_what_is_left_at_the_end_has_failed(make: Make) -> None:
         until(lambda: target.received, "the first attempt")
         delivery.sender.close(time.monotonic() + 0.2)
         assert (delivery.count("failed"), delivery.sender.queued) == (3, 0)
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("https://hooks.example/T0/secret?key=secret", "https://hooks.example"),
+        ("http://me:secret@[::1]:8080/x", "http://[::1]:8080"),
+    ],
+)
+def test_the_log_tells_no_more_of_a_sink_than_where_it_is(url: str, told: str) -> None:
+    assert origin(url) == told
 
 
 # With the rules, in a server.

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from lepton_workloads.logs import Log
 from lepton_workloads.serve.alarms.cloud_events import Event
 from lepton_workloads.serve.alarms.metrics import AlarmMetrics, Result
-from lepton_workloads.serve.alarms.post import Post
+from lepton_workloads.serve.alarms.post import Post, origin
 from lepton_workloads.serve.throttle import Throttle
 
 QUEUE_EVENTS = 256
@@ -44,7 +44,7 @@ class Sender:
     """The events of one sink, delivered in their order."""
 
     def __init__(self, url: str, post: Post, metrics: AlarmMetrics, pace: Pace | None = None) -> None:
-        self._url = url
+        self._sink = origin(url)
         self._post = post
         self._metrics = metrics
         self._pace = pace or Pace()
@@ -91,7 +91,7 @@ class Sender:
         for event in left:
             self._lost(event, "failed", "the server ended before it could be delivered")
         if self._lines.dropped:
-            log.error("Failed to deliver more alarms", sink=self._url, more=self._lines.dropped)
+            log.error("Failed to deliver more alarms", sink=self._sink, more=self._lines.dropped)
 
     def _run(self) -> None:
         while True:
@@ -153,7 +153,7 @@ class Sender:
                 "Failed to deliver an alarm",
                 rule=event.rule,
                 id=event.identity,
-                sink=self._url,
+                sink=self._sink,
                 result=result,
                 reason=reason,
                 lines_dropped_before=more,
