@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import grpc
@@ -16,6 +16,7 @@ from lepton_workloads.serve.access_log import AccessLog
 from lepton_workloads.serve.caller import MAX_SOURCE, Caller, is_source
 from lepton_workloads.serve.http import BODY_SECONDS, RETRY_SECONDS, HttpError, overloaded
 from lepton_workloads.serve.metrics import Metrics
+from lepton_workloads.serve.traces import checked_traceparent, checked_tracestate
 
 MESSAGE_BUDGET = 64 * 1024**2
 """Bytes of all messages that are worked on at one time."""
@@ -60,6 +61,15 @@ class Method:
     """Whether it needs no token: probes have none."""
 
 
+@dataclass(slots=True)
+class _Told:
+    """What is known of a call when it ends, for the log."""
+
+    caller: Caller = field(default_factory=Caller)
+    received: int = 0
+    sent: int = 0
+
+
 class Calls:
     """Answers the calls of all services."""
 
@@ -99,11 +109,11 @@ class Calls:
 
     async def _call(self, method: Method, context: Context) -> bytes:
         started = time.perf_counter()
-        code, error = UNFINISHED, ""
+        code, error, told = UNFINISHED, "", _Told()
         self.in_flight += 1
         try:
-            answer = await self._answer(method, context)
-            code = "OK"
+            answer = await self._answer(method, context, told)
+            code, told.sent = "OK", len(answer)
             return answer
         except HttpError as failure:
             status = CODES.get(failure.status, grpc.StatusCode.INTERNAL)
@@ -120,12 +130,23 @@ class Calls:
             seconds = time.perf_counter() - started
             route = f"grpc/{method.name}"
             self._metrics.observe(route, code, seconds)
-            self._access_log.write("POST", f"/{method.service}/{method.name}", route, code, seconds, error)
+            self._access_log.write(
+                "POST",
+                f"/{method.service}/{method.name}",
+                route,
+                code,
+                seconds,
+                error,
+                caller=told.caller,
+                received=told.received,
+                sent=told.sent,
+            )
         raise AssertionError("abort raises")
 
-    async def _answer(self, method: Method, context: Context) -> bytes:
-        caller = self._caller(method, context)
+    async def _answer(self, method: Method, context: Context, told: _Told) -> bytes:
+        caller = told.caller = self._caller(method, context)
         data = await self._read(context)
+        told.received = len(data)
         self._held += len(data)
         try:
             if self._held > self._budget:
@@ -139,7 +160,7 @@ class Calls:
             self._held -= len(data)
 
     def _caller(self, method: Method, context: Context) -> Caller:
-        source = request_id = traceparent = authorization = ""
+        source = request_id = traceparent = tracestate = authorization = ""
         for key, value in context.invocation_metadata() or ():
             if isinstance(value, bytes):
                 continue
@@ -148,7 +169,9 @@ class Calls:
             elif key == "x-request-id":
                 request_id = value[:128]
             elif key == "traceparent":
-                traceparent = value
+                traceparent = checked_traceparent(value.strip())
+            elif key == "tracestate":
+                tracestate = checked_tracestate(value.strip())
             elif key == "authorization":
                 authorization = value
         if self._allows is not None and not method.open and not self._allows(authorization):
@@ -161,7 +184,9 @@ class Calls:
             )
         left: float | None = context.time_remaining()
         seconds = self._timeout if left is None else min(left, self._timeout)
-        return Caller(source, request_id, traceparent, time.monotonic() + seconds)
+        return Caller(
+            source, request_id, traceparent, tracestate if traceparent else "", time.monotonic() + seconds
+        )
 
     async def _read(self, context: Context) -> bytes:
         """The call's message; a client that sends it too slowly must not hold a call for ever."""
