@@ -232,7 +232,9 @@ class InProcess(Client):
     """The server in a thread of the test, for engines that a test controls."""
 
     def __init__(self, load: Callable[[], Any], task: ServeTask = TASK) -> None:
-        settings = Settings(task=task, model_dir=Path("/nowhere"), port=0, threads=1, access_log=0)
+        settings = Settings(
+            task=task, model_dir=Path("/nowhere"), port=0, threads=1, access_log=0, grpc_port=0
+        )
         self.server, self.model = compose(settings, SIGNATURE, load)
         self._listener = listen(0)
         super().__init__(self._listener.getsockname()[1])

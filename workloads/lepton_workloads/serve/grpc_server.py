@@ -7,7 +7,6 @@ until all connections from before it have been ended, and only then stops. Clien
 """
 
 import asyncio
-
 from collections.abc import Callable
 
 import grpc

@@ -276,6 +276,8 @@ async def run(server: Server, model: Model, listener: socket.socket) -> None:
         await model.load()
     except BaseException:
         server.stop()
+        if server.grpc is not None:
+            await server.grpc.stop(0)
         await serving
         raise
     gc.collect()
