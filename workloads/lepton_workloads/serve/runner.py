@@ -315,6 +315,8 @@ async def run(
         await model.load()
     except BaseException:
         server.stop()
+        if server.grpc is not None:
+            await server.grpc.stop(0)
         await serving
         raise
     gc.collect()
