@@ -27,12 +27,12 @@ from lepton_workloads.serve.model import Prediction
 
 PICTURES_PER_SECOND = 500.0
 VALUES_PER_SECOND = 2.0 * 1024**2
-"""Of all pictures: 14 a second of 224x224x3. At 3 ns each, with one per cent of a core."""
+"""Of all pictures: 14 a second of 224x224x3. At 7 ns each (measured), with 1.5 per cent of a core."""
 BURST_SECONDS = 0.5
 QUEUE_BYTES = 16 * 1024**2
 """Of the requests' inputs that are kept until they are counted."""
-COUNT_VALUES = 1024**2
-"""So many are counted in one go: the memory that it takes for a moment."""
+COUNT_VALUES = 128 * 1024
+"""So many are counted in one go: what stays in the processor's cache is counted four times as fast."""
 PAUSE_SECONDS = 0.25
 
 log = Log(__name__)
@@ -66,6 +66,8 @@ class DriftWatch:
         self._credit = BURST_SECONDS
         self._last = time.monotonic()
         self._queue: deque[tuple[Floats, Floats, int]] = deque()
+        self._skipped = 0
+        self._skipped_told = 0
         self._put_bytes = 0
         self._taken_bytes = 0
         self._stopped = threading.Event()
@@ -92,16 +94,15 @@ class DriftWatch:
         count = len(inputs)
         held = self._put_bytes - self._taken_bytes
         if self._credit <= 0 or (held and held + inputs.nbytes > QUEUE_BYTES):
-            self._skipped.inc(count)
+            self._skipped += count
             return
         size = inputs.nbytes
-        if count > 1:
-            most = max(1, int(self._credit / self._seconds_each))
-            if count > most:
-                self._skipped.inc(count - most)
-                every = count // most
-                inputs, probabilities = inputs[::every][:most], probabilities[::every][:most]
-                count = most
+        most = max(1, int(self._credit / self._seconds_each))
+        if count > most:
+            self._skipped += count - most
+            every = count // most  # not the first ones, in case that they are in order
+            inputs, probabilities = inputs[::every][:most], probabilities[::every][:most]
+            count = most
         self._credit -= count * self._seconds_each
         self._put_bytes += size
         self._queue.append((inputs, probabilities, size))
@@ -115,6 +116,9 @@ class DriftWatch:
                 log.error("Failed to look for drift", error=error)
 
     def _work(self) -> None:
+        skipped = self._skipped
+        self._skips.inc(skipped - self._skipped_told)
+        self._skipped_told = skipped
         taken: list[tuple[Floats, Floats, int]] = []
         was_drifting = self._window.drifting
         while self._queue:
@@ -145,7 +149,7 @@ class DriftWatch:
             ["result"],
             registry=metrics.registry,
         )
-        self._examined, self._skipped = predictions.labels("examined"), predictions.labels("skipped")
+        self._examined, self._skips = predictions.labels("examined"), predictions.labels("skipped")
         self._indexes = Gauge(
             "lepton_server_drift_index",
             "Population stability index of the newest predictions against the version's reference.",
