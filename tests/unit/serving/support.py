@@ -165,6 +165,7 @@ class Process(Client):
     def __init__(self, root: Path, **environment: str) -> None:
         super().__init__(0)
         self.report_port = 0
+        self.grpc_port = 0
         self.log = root / "log"
         self.termination = root / "termination"
         with self.log.open("wb") as log:
@@ -179,6 +180,7 @@ class Process(Client):
                     "LEPTON_TASK": TASK.to_json(),
                     "LEPTON_HTTP_PORT": "0",
                     "LEPTON_REPORT_PORT": "0",
+                    "LEPTON_GRPC_PORT": "0",
                     "LEPTON_TERMINATION_FILE": str(self.termination),
                     **environment,
                 },
@@ -194,8 +196,9 @@ class Process(Client):
             assert self.process.poll() is None, self.log.read_text()
             return self.lines("Ready")
 
-        line = until(ready, "the server")[0]
-        self.port, self.report_port = line["port"], line["report_port"]
+        told = until(ready, "the server")[0]
+        self.port, self.report_port = told["port"], told["report_port"]
+        self.grpc_port = told.get("grpc_port", 0)
         assert self.ready()
         return self
 
