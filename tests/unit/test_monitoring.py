@@ -15,7 +15,6 @@ from lepton_operator.census import Census
 from lepton_workloads.contract.artifact import Histogram, Reference
 from lepton_workloads.contract.data import SplitName
 from lepton_workloads.contract.serving import Alarm, Drift, RequestLog, Sink
-from lepton_workloads.serve.drift_watch import DriftWatch
 from lepton_workloads.serve.runner import compose
 from lepton_workloads.serve.settings import Settings
 from tests.unit.serving.support import LABELS, SIGNATURE, TASK, FakeEngine
@@ -82,7 +81,6 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LEPTON_ROOT", str(root))
         server, model = compose(settings, SIGNATURE, _engine, reference=reference)
-    assert isinstance(server.drift, DriftWatch)
     found: dict[str, set[str]] = {}
     for registry in (server.metrics.registry, REGISTRY):
         for collector in list(registry._collector_to_names):
@@ -92,7 +90,7 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
     found["lepton_object_reasons"] = {"kind", "reason"}
     assert operator_metrics.LEADER is not None
     model.close()
-    for finish in server.at_end:
+    for finish in server.watchers.finishing:
         finish(0)
     return found
 

@@ -164,8 +164,8 @@ class Process(Client):
 
     def __init__(self, root: Path, **environment: str) -> None:
         super().__init__(0)
-        self.report_port = 0
         self.grpc_port = 0
+        self.report_port = 0
         self.log = root / "log"
         self.termination = root / "termination"
         with self.log.open("wb") as log:
@@ -179,8 +179,8 @@ class Process(Client):
                     "LEPTON_ROOT": str(root),
                     "LEPTON_TASK": TASK.to_json(),
                     "LEPTON_HTTP_PORT": "0",
-                    "LEPTON_REPORT_PORT": "0",
                     "LEPTON_GRPC_PORT": "0",
+                    "LEPTON_REPORT_PORT": "0",
                     "LEPTON_TERMINATION_FILE": str(self.termination),
                     **environment,
                 },
@@ -197,8 +197,9 @@ class Process(Client):
             return self.lines("Ready")
 
         told = until(ready, "the server")[0]
-        self.port, self.report_port = told["port"], told["report_port"]
+        self.port = told["port"]
         self.grpc_port = told.get("grpc_port", 0)
+        self.report_port = told["report_port"]
         assert self.ready()
         return self
 

@@ -187,7 +187,7 @@ def test_more_than_can_be_counted_is_skipped_and_held_by_nobody(
     told: list[DriftFigures] = []
     watch.start(told.append)
     until(lambda: told, "the figures")
-    watch.close(0)
+    watch.stop()
 
     def count(result: str) -> float:
         name = "lepton_server_drift_predictions_total"

@@ -81,8 +81,8 @@ class DriftWatch:
         self._tell = tell
         self._thread.start()
 
-    def close(self, until: float) -> None:
-        """Ends the thread; nothing waits for it, since nothing is lost."""
+    def stop(self) -> None:
+        """Ends the thread, soon."""
         self._stopped.set()
 
     def __call__(self, prediction: Prediction) -> None:

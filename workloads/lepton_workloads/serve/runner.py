@@ -27,12 +27,11 @@ from lepton_workloads.paths import place
 from lepton_workloads.report import REPORT_PORT_ENV, ReportServer
 from lepton_workloads.serve.access_log import AccessLog
 from lepton_workloads.serve.app import App
-from lepton_workloads.serve.drift_watch import DriftWatch
 from lepton_workloads.serve.engine import Engine
 from lepton_workloads.serve.engine_thread import EngineThread
 from lepton_workloads.serve.metrics import Metrics
 from lepton_workloads.serve.model import Model
-from lepton_workloads.serve.observers import watch_predictions
+from lepton_workloads.serve.observers import Watchers, watch_predictions
 from lepton_workloads.serve.protocol import KEEP_ALIVE_SECONDS, MAX_CONNECTIONS, HttpProtocol
 from lepton_workloads.serve.security import Certificates, Tokens
 from lepton_workloads.serve.settings import Settings, read_settings
@@ -77,27 +76,26 @@ class Server(uvicorn.Server):
 
     grpc: Door | None = None
     """Opened before HTTP, drained at the same time."""
-    drift: DriftWatch | None = None
 
     def __init__(
         self,
         config: uvicorn.Config,
         model: Model,
-        linger: float,
         metrics: Metrics,
+        watchers: Watchers,
+        *,
+        linger: float,
         tls: Certificates | None = None,
     ) -> None:
         """`tls`: None for HTTP without it."""
         super().__init__(config)
         self.metrics = metrics
+        self.watchers = watchers
         self._model = model
         self._linger = linger
         self._tls = tls
         self._loop: asyncio.AbstractEventLoop | None = None
         self._drain_ends: float | None = None
-        self.at_end: list[Callable[[float], None]] = []
-        """What is still to be finished when the last request is answered: each is called, in a thread of its own, with
-        the `time.monotonic()` at which it must be done."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Called by uvicorn before the first connection; its own knows no time-outs of TLS."""
@@ -155,12 +153,12 @@ class Server(uvicorn.Server):
         await asyncio.gather(super().shutdown(sockets), self.grpc.stop(grace))
 
     async def finish(self) -> None:
-        """Has all of `at_end` done, within what is left of the drain's time and at least LAST_SECONDS."""
+        """Has the watchers end their work, within what is left of the drain's time and at least LAST_SECONDS."""
         now = time.monotonic()
         ends = self._drain_ends or now + self._model.task.drain_seconds
         ends = now if self.force_exit else max(ends, now + LAST_SECONDS)
         results = await asyncio.gather(
-            *(asyncio.to_thread(work, ends) for work in self.at_end), return_exceptions=True
+            *(asyncio.to_thread(work, ends) for work in self.watchers.finishing), return_exceptions=True
         )
         for result in results:
             if isinstance(result, Exception):
@@ -206,7 +204,7 @@ def compose(
     engine = EngineThread(load, metrics)
     metrics.watch("queue_depth", "Requests that wait for the engine.", lambda: engine.depth)
     model = Model(task, signature, engine, settings.threads, metrics, explainer)
-    finishing = watch_predictions(model, metrics)
+    watchers = watch_predictions(model, metrics, reference)
     metrics.watch("ready", "1 while /readyz says so.", lambda: model.ready)
     linger = min(LINGER_SECONDS, task.drain_seconds / 2)
     access_log = AccessLog(settings.access_log)
@@ -227,12 +225,7 @@ def compose(
     )
     logging.getLogger("uvicorn").setLevel(logging.ERROR)  # the rest is told below, or from outside
     engine.start()
-    server = Server(config, model, linger, metrics, tls)
-    server.at_end += finishing
-    if task.drift and reference:
-        server.drift = DriftWatch(task.drift, reference, signature, metrics, task.precision)
-        model.watch(server.drift)
-        server.at_end.append(server.drift.close)
+    server = Server(config, model, metrics, watchers, linger=linger, tls=tls)
     if task.grpc:
         # Tens of megabytes, only where it is wanted.
         from lepton_workloads.serve.grpc_server import GrpcServer
@@ -279,6 +272,17 @@ def main() -> Outcome:
     return Outcome()
 
 
+def _possible_connections() -> int:
+    """MAX_CONNECTIONS, or what the limit of open files, raised as far as it may be, leaves."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_CONNECTIONS + SPARE_FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        return max(1, soft - SPARE_FILES)
+    return MAX_CONNECTIONS
+
+
 def _report_server(settings: Settings, metrics: Metrics) -> ReportServer:
     report = Report(owner_uid=settings.task.owner_uid, phase="Loading")
     try:
@@ -289,17 +293,6 @@ def _report_server(settings: Settings, metrics: Metrics) -> ReportServer:
             f"Let other containers of the pod use another port, or set {REPORT_PORT_ENV}"
         )
         raise WorkloadError(Failure.INVALID_SPEC, message, terminal=False) from error
-
-
-def _possible_connections() -> int:
-    """MAX_CONNECTIONS, or what the limit of open files, raised as far as it may be, leaves."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = MAX_CONNECTIONS + SPARE_FILES
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        return max(1, soft - SPARE_FILES)
-    return MAX_CONNECTIONS
 
 
 async def run(
@@ -329,8 +322,7 @@ async def run(
     if reports:
         reports.update(phase="Serving")
         ports["report_port"] = reports.port
-    if server.drift:
-        server.drift.start(lambda figures: reports.update(drift=figures) if reports else None)
+    server.watchers.start(lambda figures: reports.update(drift=figures) if reports else None)
     log.info("Ready", **ports, model=model.task.name, version=model.task.version)
     await serving
     await server.finish()
