@@ -4,7 +4,7 @@ import time
 
 from lepton_workloads.contract.serving import SOURCE_HEADER
 from lepton_workloads.logs import Log
-from lepton_workloads.serve import classify, health, tensorflow_serving
+from lepton_workloads.serve import classify, explanations, health, tensorflow_serving
 from lepton_workloads.serve.access_log import AccessLog
 from lepton_workloads.serve.caller import MAX_SOURCE, Caller, is_source
 from lepton_workloads.serve.http import (
@@ -46,6 +46,7 @@ def build_router(model: Model, metrics: Metrics) -> Router:
     router.add(Route("GET", "/metrics", "metrics in Prometheus' text format", metrics.handle))
     router.add(*classify.routes(model))
     router.add(*tensorflow_serving.routes(model))
+    router.add(*explanations.routes(model, metrics))
     return router
 
 

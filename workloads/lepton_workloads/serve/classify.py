@@ -4,6 +4,7 @@ from urllib.parse import parse_qs
 
 import numpy as np
 
+from lepton_workloads.serve.engine import Floats
 from lepton_workloads.serve.http import HttpError, Request, Response, json_response
 from lepton_workloads.serve.model import BadPicture, Model
 from lepton_workloads.serve.router import Route
@@ -18,17 +19,8 @@ def routes(model: Model) -> list[Route]:
     """The route of picture uploads."""
 
     async def classify(request: Request) -> Response:
-        if request.media_type.startswith(_OTHER_TYPES):
-            raise HttpError(415, f"Content-Type {request.media_type} is not accepted; {_HOW}")
         count = min(_top(request), len(model.labels))
-        if not request.body:
-            raise HttpError(400, f"the body is empty; {_HOW}")
-        if not _starts_like_picture(request.body):
-            raise HttpError(415, f"the body is not a JPEG, PNG, WebP, BMP or GIF picture; {_HOW}")
-        try:
-            inputs = await model.decode([request.body])
-        except BadPicture as error:
-            raise HttpError(400, f"the body can't be used: {error.message}") from None
+        inputs = await read_picture(model, request)
         probabilities = (await model.predict(inputs, request.caller, [request.body]))[0]
         best = np.argsort(-probabilities, kind="stable")[:count].tolist()
         return json_response(
@@ -44,6 +36,24 @@ def routes(model: Model) -> list[Route]:
 
     summary = "body: a JPEG, PNG, WebP, BMP or GIF file; ?top=K classes (default 5)"
     return [Route("POST", "/classify", summary, classify, reads_body=True)]
+
+
+async def read_picture(model: Model, request: Request) -> Floats:
+    """The network's input (1, ...) for the picture file that is the body.
+
+    Raises:
+        HttpError: 400 or 415, saying what to send.
+    """
+    if request.media_type.startswith(_OTHER_TYPES):
+        raise HttpError(415, f"Content-Type {request.media_type} is not accepted; {_HOW}")
+    if not request.body:
+        raise HttpError(400, f"the body is empty; {_HOW}")
+    if not _starts_like_picture(request.body):
+        raise HttpError(415, f"the body is not a JPEG, PNG, WebP, BMP or GIF picture; {_HOW}")
+    try:
+        return await model.decode([request.body])
+    except BadPicture as error:
+        raise HttpError(400, f"the body can't be used: {error.message}") from None
 
 
 def _top(request: Request) -> int:
