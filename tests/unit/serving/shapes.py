@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from lepton_workloads.contract.artifact import Preprocessing, Signature, Tensor
-from lepton_workloads.contract.data import Normalization, Picture
+from lepton_workloads.contract.data import Normalization, Picture, SplitName
 from lepton_workloads.contract.network import Cnn
 
 LABELS = ["disc", "square", "triángulo"]
@@ -121,9 +121,29 @@ def write_version(model: Any, folder: Path) -> None:
         representative_dataset=representative,
     )
     (folder / "signature.json").write_text(signature().to_json())
+    write_metrics(model, folder)
     names = sorted(file.name for file in folder.iterdir() if file.is_file())
     sums = "".join(f"{hashlib.sha256((folder / n).read_bytes()).hexdigest()}  {n}\n" for n in names)
     (folder / "SHA256SUMS").write_text(sums)
+
+
+def write_metrics(model: Any, folder: Path) -> None:
+    """What the trainer writes of the network's judgement."""
+    from lepton_workloads.train.judge.figures import evaluate
+    from lepton_workloads.train.metrics import Metrics, Quantization
+
+    test = scenes(2, 120)
+    probabilities = model.predict(inputs_of(test), verbose=0)
+    metrics = Metrics(
+        labels=LABELS,
+        test=evaluate(probabilities, np.array([one.classes[0] for one in test], np.int32), top_k=2),
+        parameters=model.count_params(),
+        seconds=9.0,
+        litert_difference=0.0,
+        quantization=Quantization(split=SplitName.VALIDATION, samples=120, float_accuracy=1.0),
+        history=[],
+    )
+    (folder / "metrics.json").write_text(metrics.to_json())
 
 
 def signature(fit: Fit = "pad") -> Signature:

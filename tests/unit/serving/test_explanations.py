@@ -137,6 +137,7 @@ def test_the_picture_says_what_it_shows(shapes_server: Process) -> None:
     assert answer.headers["lepton-index"] == str(number)
     expected = ask(shapes_server, one.file(), "format=json").json()
     assert float(answer.headers["lepton-probability"]) == pytest.approx(expected["probability"], abs=1e-6)
+    assert float(answer.headers["lepton-maximum"]) == pytest.approx(expected["maximum"], rel=1e-5)
     other = ask(shapes_server, one.file(), f"class={quote(LABELS[2])}")
     assert unquote(other.headers["lepton-label"]) == LABELS[2]
     assert other.headers["lepton-index"] == "2"

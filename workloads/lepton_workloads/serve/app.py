@@ -4,9 +4,10 @@ import time
 
 from lepton_workloads.contract.serving import SOURCE_HEADER
 from lepton_workloads.logs import Log
-from lepton_workloads.serve import classify, explanations, health, tensorflow_serving
+from lepton_workloads.serve import classify, explanations, health, page, tensorflow_serving
 from lepton_workloads.serve.access_log import AccessLog
 from lepton_workloads.serve.caller import MAX_SOURCE, Caller, is_source
+from lepton_workloads.serve.figures import Figures
 from lepton_workloads.serve.http import (
     BodyReader,
     Disconnected,
@@ -31,8 +32,8 @@ CLIENT_CLOSED = 499
 log = Log(__name__)
 
 
-def build_router(model: Model, metrics: Metrics) -> Router:
-    """All routes of the server."""
+def build_router(model: Model, metrics: Metrics, figures: Figures | None) -> Router:
+    """All routes of the server; `figures` of the training, where there are any."""
     router = Router()
 
     async def index(_: Request) -> Response:
@@ -41,7 +42,8 @@ def build_router(model: Model, metrics: Metrics) -> Router:
         numbers = {"model": task.name, "version": task.version, "version_number": task.version_number}
         return json_response({**numbers, "labels": model.labels[:1000], "routes": listed})
 
-    router.add(Route("GET", "/", "this list", index))
+    router.add(Route("GET", "/", "this list; for browsers a page to try the model", page.for_browsers(index)))
+    router.add(*page.routes(model, figures))
     router.add(*health.routes(model))
     router.add(Route("GET", "/metrics", "metrics in Prometheus' text format", metrics.handle))
     router.add(*classify.routes(model))
@@ -53,11 +55,13 @@ def build_router(model: Model, metrics: Metrics) -> Router:
 class App:
     """The ASGI application."""
 
-    def __init__(self, model: Model, metrics: Metrics, access_log: AccessLog) -> None:
+    def __init__(
+        self, model: Model, metrics: Metrics, access_log: AccessLog, figures: Figures | None = None
+    ) -> None:
         self._model = model
         self._metrics = metrics
         self._access_log = access_log
-        self._router = build_router(model, metrics)
+        self._router = build_router(model, metrics, figures)
         self._bodies = BodyReader(model.task.max_request_bytes, BODY_BUDGET)
         self.in_flight = 0
         metrics.watch("in_flight_requests", "Requests that are being answered.", lambda: self.in_flight)

@@ -28,6 +28,8 @@ LARGE_FEATURES = 128 * 1024
 NAMED_LABELS = 50
 """Labels that are listed for who asks for another."""
 LABEL_HEADER, INDEX_HEADER, PROBABILITY_HEADER = b"lepton-label", b"lepton-index", b"lepton-probability"
+MAXIMUM_HEADER = b"lepton-maximum"
+"""Of a picture; the label percent-encoded, as headers hold ASCII alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,15 +64,14 @@ def routes(model: Model, metrics: Metrics) -> list[Route]:
                 return await _as_json(model, why, request.body)
             with metrics.explain_render_seconds.time():
                 picture = model.signature.preprocessing.picture
-                png = await model.in_pool(
-                    render, request.body, why.heat.values, picture, longest, MAX_PIXELS
-                )
+                png = await model.in_pool(render, request.body, why.heat.values, picture, longest, MAX_PIXELS)
         except DecodeError as error:
             raise HttpError(400, f"the body can't be used: {error}") from None
         headers = [
             (LABEL_HEADER, quote(why.label).encode()),
             (INDEX_HEADER, b"%d" % why.index),
             (PROBABILITY_HEADER, b"%.7g" % why.probability),
+            (MAXIMUM_HEADER, b"%.7g" % why.heat.maximum),
         ]
         return Response(png, media_type=b"image/png", headers=headers)
 

@@ -88,34 +88,25 @@ def render(data: bytes, heat: Floats, picture: Picture, longest: int | None, max
     upright = decode_upright(
         data, longest or DEFAULT_LONGEST, enlarge=longest is not None, max_pixels=max_pixels
     )
-    pixels = np.asarray(upright.image).astype(np.float32)
-    strength, seen = _over_picture(heat, frame_of(upright.size, picture), upright.size, upright.image.size)
-    pixels *= np.where(seen, np.float32(1), np.float32(UNSEEN))[:, :, None]
-    colors = COLORS[np.rint(strength * 255).astype(np.uint8)]
-    pixels += (colors - pixels) * (STRONGEST * strength)[:, :, None]
-    buffer = io.BytesIO()
-    Image.fromarray(np.rint(pixels).astype(np.uint8)).save(buffer, "PNG", compress_level=1)
-    return buffer.getvalue()
-
-
-def _over_picture(
-    heat: Floats, frame: Frame, size: tuple[int, int], shown: tuple[int, int]
-) -> tuple[Floats, npt.NDArray[np.bool_]]:
-    """The map at each pixel of what is shown, and whether the network sees that pixel; both (height, width)."""
+    image = upright.image
     rows, columns = heat.shape
-    edges = [
-        (frame.left, frame.right, size[0], shown[0], columns),
-        (frame.top, frame.bottom, size[1], shown[1], rows),
-    ]
-    (left, right, x0, x1), (top, bottom, y0, y1) = (_overlap(*edge) for edge in edges)
-    strength = np.zeros((shown[1], shown[0]), np.float32)
-    seen = np.zeros(strength.shape, bool)
-    part = Image.fromarray(heat).resize(
-        (right - left, bottom - top), Image.Resampling.BICUBIC, box=(x0, y0, x1, y1)
+    frame = frame_of(upright.size, picture)
+    left, right, x0, x1 = _overlap(frame.left, frame.right, upright.size[0], image.width, columns)
+    top, bottom, y0, y1 = _overlap(frame.top, frame.bottom, upright.size[1], image.height, rows)
+    cells = Image.fromarray(np.rint(heat * 255).astype(np.uint8))
+    box = (left, top, right, bottom)
+    strength = Image.new("L", image.size)
+    strength.paste(
+        cells.resize((right - left, bottom - top), Image.Resampling.BICUBIC, (x0, y0, x1, y1)), box
     )
-    strength[top:bottom, left:right] = np.clip(np.asarray(part), 0, 1)  # cubic curves overshoot
-    seen[top:bottom, left:right] = True
-    return strength, seen
+    if box != (0, 0, *image.size):
+        seen = image.crop(box)
+        image = image.point(_DARKER * 3)
+        image.paste(seen, box)
+    colors = Image.merge("RGB", [strength.point(channel) for channel in COLORS.T.tolist()])
+    buffer = io.BytesIO()
+    Image.composite(colors, image, strength.point(_OPACITY)).save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
 
 
 def _overlap(start: float, end: float, size: int, shown: int, cells: int) -> tuple[int, int, float, float]:
@@ -127,7 +118,7 @@ def _overlap(start: float, end: float, size: int, shown: int, cells: int) -> tup
     return first, last, max(0.0, (low - start) * unit), min(float(cells), (high - start) * unit)
 
 
-def _colors() -> Floats:
+def _colors() -> npt.NDArray[np.uint8]:
     """256 colours from dark violet over red and orange to light yellow, (256, 3) from 0 to 255.
 
     Even steps of lightness in OKLab (bottosson.github.io/posts/oklab), so that equal steps of the map look equal, also
@@ -155,8 +146,10 @@ def _colors() -> Floats:
     )
     linear = np.clip(cones**3 @ to_linear.T, 0, 1)
     encoded = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
-    found: Floats = (encoded * 255).astype(np.float32)
+    found: npt.NDArray[np.uint8] = np.rint(encoded * 255).astype(np.uint8)
     return found
 
 
 COLORS = _colors()
+_OPACITY = [round(value * STRONGEST) for value in range(256)]
+_DARKER = [round(value * UNSEEN) for value in range(256)]

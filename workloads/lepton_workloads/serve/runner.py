@@ -24,6 +24,7 @@ from lepton_workloads.serve.access_log import AccessLog
 from lepton_workloads.serve.app import App
 from lepton_workloads.serve.engine import Engine
 from lepton_workloads.serve.engine_thread import EngineThread
+from lepton_workloads.serve.figures import read_figures
 from lepton_workloads.serve.metrics import Metrics
 from lepton_workloads.serve.model import Model
 from lepton_workloads.serve.settings import Settings, read_settings
@@ -132,9 +133,10 @@ def compose(
     engine = EngineThread(load, metrics)
     metrics.watch("queue_depth", "Requests that wait for the engine.", lambda: engine.depth)
     model = Model(task, signature, engine, settings.threads, metrics, explainer)
+    figures = read_figures(settings.model_dir, len(model.labels))
     linger = min(LINGER_SECONDS, task.drain_seconds / 2)
     config = uvicorn.Config(
-        App(model, metrics, AccessLog(settings.access_log)),
+        App(model, metrics, AccessLog(settings.access_log), figures),
         loop="uvloop",
         http=HttpProtocol,
         ws="none",
