@@ -23,6 +23,18 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
         process.kill()
 
 
+@pytest.fixture(scope="session")
+def grpc_served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+    """A server process with the tiny model that speaks gRPC as well."""
+    root = tmp_path_factory.mktemp("grpc")
+    write_artifact(root / "lepton" / "model")
+    process = Process(root, LEPTON_TASK=TASK.model_copy(update={"grpc": True}).to_json())
+    try:
+        yield process.wait_ready()
+    finally:
+        process.kill()
+
+
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """A root with the tiny model in its place."""
@@ -57,6 +69,8 @@ def serve_shapes(
             root = tmp_path_factory.mktemp("served_shapes")
             model = Path(shutil.copytree(shapes_version, root / "lepton" / "model"))
             (model / "signature.json").write_text(shapes.signature(fit).to_json())
+            (root / "lepton" / "tokens").mkdir()
+            (root / "lepton" / "tokens" / "team").write_text(shapes.TOKEN)
             started[fit + task] = Process(root, LEPTON_TASK=task)
             started[fit + task].wait_ready()
         return started[fit + task]

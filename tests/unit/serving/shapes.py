@@ -17,6 +17,8 @@ from lepton_workloads.contract.network import Cnn
 LABELS = ["disc", "square", "triángulo"]
 COLORS = [(220, 60, 50), (60, 190, 80), (70, 110, 230)]
 SIDE = 32
+TOKEN = "open-sesame-and-not-barley"
+"""Of a server that asks for one."""
 CNN = Cnn(convolutions=[12, 16], dense=[24], activation="elu")
 PICTURE = Picture(height=SIDE, width=SIDE, channels=3, fit="pad")
 NORMALIZATION = Normalization(scale=1 / 255, offset=0.0)

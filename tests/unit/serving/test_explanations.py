@@ -32,6 +32,20 @@ def explanations(client: Client, instances: Any, **fields: Any) -> list[dict[str
     return found["explanations"]
 
 
+class Form:
+    """A body of multipart/form-data."""
+
+    def __init__(self, fields: dict[str, bytes], files: list[bytes]) -> None:
+        head = b'--cut\r\nContent-Disposition: form-data; name="%s"%s\r\n\r\n%s\r\n'
+        parts = [head % (name.encode(), b"", value) for name, value in fields.items()]
+        parts += [head % (b"file", b'; filename="a.png"', data) for data in files]
+        self.body = b"".join(parts) + b"--cut--\r\n"
+
+    def ask(self, client: Client) -> Answer:
+        kind = {"Content-Type": "multipart/form-data; boundary=cut"}
+        return client.ask("POST", "/explain", self.body, kind)
+
+
 def raw(explanation: dict[str, Any]) -> np.ndarray:
     """The map as it was before its maximum became 1."""
     values = np.array(explanation["map"])
@@ -141,6 +155,20 @@ def test_the_picture_says_what_it_shows(shapes_server: Process) -> None:
     other = ask(shapes_server, one.file(), f"class={quote(LABELS[2])}")
     assert unquote(other.headers["lepton-label"]) == LABELS[2]
     assert other.headers["lepton-index"] == "2"
+
+
+def test_a_form_may_hold_the_picture_and_what_is_asked_for(shapes_server: Process) -> None:
+    one = scenes(20, 1)[0].file()
+    whole = Form({"class": b"1", "format": b"json"}, [one])
+    assert whole.ask(shapes_server).json() == ask(shapes_server, one, "class=1&format=json").json()
+    for wrong, told in [
+        (Form({"klass": b"1"}, [one]), "'klass'"),
+        (Form({}, [one, one]), "one picture"),
+        (Form({"size": b"big"}, [one]), "size"),
+    ]:
+        answer = wrong.ask(shapes_server)
+        assert answer.status == 400
+        assert told in answer.error
 
 
 def spread(one: Scene, fit: Fit) -> tuple[Image.Image, tuple[float, float, float, float]]:

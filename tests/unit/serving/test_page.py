@@ -1,7 +1,6 @@
 """The page at `/` in a real browser, against the real server."""
 
 import io
-import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,7 +20,7 @@ from tests.browser import (
     luminance,
     new_page,
 )
-from tests.unit.serving.shapes import scenes
+from tests.unit.serving.shapes import TOKEN, scenes
 from tests.unit.serving.support import SIGNATURE, Process, picture, write_artifact
 
 SMALLEST = (320, 640)
@@ -37,6 +36,7 @@ ELSEWHERE = "elsewhere.test"
 """A name of this host by which a browser does not take it for itself: no secure context."""
 
 Open = Callable[..., Opened]
+Serve = Callable[..., Process]
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def visit(browser: Browser) -> Iterator[Open]:
-    """Opens the page of a server: `visit(server, size, scheme)`; waits until it knows what is served."""
+    """Opens the page of a server: `visit(server, size, scheme)`; waits until it `knows` what is served."""
     opened: list[Opened] = []
 
     def visit(
@@ -60,14 +60,12 @@ def visit(browser: Browser) -> Iterator[Open]:
         size: tuple[int, int] = DESKTOP,
         scheme: str = "light",
         host: str = "127.0.0.1",
-        before: Callable[[Page], None] | None = None,
+        knows: bool = True,
     ) -> Opened:
         one = new_page(browser, size, scheme)
         opened.append(one)
-        if before:
-            before(one.page)
         one.page.goto(f"http://{host}:{server.port}/", wait_until="load")
-        if not before:
+        if knows:
             expect(one.page.locator("#training")).to_be_visible()
         return one
 
@@ -233,37 +231,26 @@ def test_a_server_that_is_gone_is_told_and_asked_again(visit: Open, shapes_serve
     expect(page.get_by_role("alert")).to_be_hidden()
 
 
-def test_a_token_is_asked_for_and_kept_in_memory_only(visit: Open, shapes_server: Process) -> None:
-    heard: list[str] = []
-
-    def guard(route: Route) -> None:
-        token = route.request.headers.get("authorization", "")
-        heard.append(token)
-        if token == "Bearer sesame":
-            return route.continue_()
-        return route.fulfill(
-            status=401, content_type="application/json", body=json.dumps({"error": "a token is needed"})
-        )
-
-    def before(page: Page) -> None:
-        page.route(re.compile("/(about|classify|explain)"), guard)
-
-    page = visit(shapes_server, before=before).page
+def test_a_token_is_asked_for_and_kept_in_memory_only(visit: Open, serve_shapes: Serve) -> None:
+    server = serve_shapes(tokens=True)
+    opened = visit(server, knows=False)
+    page = opened.page
     field = page.get_by_label("Token")
     expect(field).to_be_focused()
     assert field.get_attribute("type") == "password"
     field.press_sequentially("wrong")
     field.press("Enter")
-    expect(page.get_by_role("alert")).to_contain_text("A token is needed.")
-    field.press_sequentially("sesame")
+    expect(page.get_by_role("alert")).to_contain_text("holds no token of this server")
+    field.press_sequentially(TOKEN)
     field.press("Enter")
     expect(page.locator("h1")).to_have_text("shapes")
     expect(field).to_be_hidden()
+    expect(page.get_by_role("alert")).to_be_hidden()
     choose(page, scenes(37, 1)[0].file())
     expect(page.locator("#map")).to_be_visible()
-    assert heard == ["", "Bearer wrong", *["Bearer sesame"] * 3]
     kept = page.evaluate("[localStorage.length, sessionStorage.length, document.cookie, location.href]")
-    assert kept == [0, 0, "", f"http://127.0.0.1:{shapes_server.port}/"]
+    assert kept == [0, 0, "", f"http://127.0.0.1:{server.port}/"]
+    assert TOKEN not in page.content() + "".join(opened.requests)
     assert field.input_value() == ""
 
 

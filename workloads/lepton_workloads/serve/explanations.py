@@ -2,7 +2,8 @@
 
 - `POST /v1/models/{model}:explain`: JSON as `:predict` takes it, up to MAX_INPUTS inputs, and `class` where another
   than the predicted one is asked for. The maps are numbers.
-- `POST /explain?class=LABEL_OR_INDEX&format=png|json&size=PIXELS`: a picture file as the body.
+- `POST /explain?class=LABEL_OR_INDEX&format=png|json&size=PIXELS`: a picture file as the body, or in a form, which may
+  hold the same three as fields.
 
 Each map comes divided by its own maximum, which is told beside it: maps of different classes compare by that.
 """
@@ -12,7 +13,6 @@ from typing import Any
 from urllib.parse import parse_qs, quote
 
 from lepton_workloads.decode import DecodeError, upright_size
-from lepton_workloads.serve.classify import read_picture
 from lepton_workloads.serve.engine import Explained, Floats, NotFinite
 from lepton_workloads.serve.heat_map import LONGEST, Normalized, frame_of, normalized, render
 from lepton_workloads.serve.http import HttpError, Request, Response, json_response
@@ -20,11 +20,13 @@ from lepton_workloads.serve.metrics import Metrics
 from lepton_workloads.serve.model import MAX_PIXELS, BadPicture, Model
 from lepton_workloads.serve.router import Route
 from lepton_workloads.serve.tensorflow_serving import Inputs, checked, read_document, read_inputs
+from lepton_workloads.serve.uploads import read_uploads
 
 MAX_INPUTS = 16
 """Of one request: each is a run of its own, and a map is a long text in JSON."""
 LARGE_FEATURES = 128 * 1024
 """Numbers from which on a map is computed beside the event loop: below that it takes some 50 us."""
+WISHES = {"class", "format", "size"}
 NAMED_LABELS = 50
 """Labels that are listed for who asks for another."""
 LABEL_HEADER, INDEX_HEADER, PROBABILITY_HEADER = b"lepton-label", b"lepton-index", b"lepton-probability"
@@ -54,19 +56,22 @@ def routes(model: Model, metrics: Metrics) -> list[Route]:
     """The routes of explanations."""
 
     async def explain(request: Request) -> Response:
-        query = parse_qs(request.query.decode("latin-1"), keep_blank_values=True)
-        number = _class_number(model, query["class"][-1]) if "class" in query else None
-        as_json, longest = _format(query), _size(query)
-        one = await read_picture(model, request)
-        why = await _why(model, one, number, request, [request.body])
+        data, wishes = await _read_wishes(model, request)
+        number = _class_number(model, wishes["class"]) if "class" in wishes else None
+        as_json, longest = _wants_json(wishes), _size(wishes)
+        try:
+            one = await model.decode([data])
+        except BadPicture as error:
+            raise HttpError(400, f"the picture can't be used: {error.message}") from None
+        why = await _why(model, one, number, request, [data])
         try:
             if as_json:
-                return await _as_json(model, why, request.body)
+                return await _as_json(model, why, data)
             with metrics.explain_render_seconds.time():
                 picture = model.signature.preprocessing.picture
-                png = await model.in_pool(render, request.body, why.heat.values, picture, longest, MAX_PIXELS)
+                png = await model.in_pool(render, data, why.heat.values, picture, longest, MAX_PIXELS)
         except DecodeError as error:
-            raise HttpError(400, f"the body can't be used: {error}") from None
+            raise HttpError(400, f"the picture can't be used: {error}") from None
         headers = [
             (LABEL_HEADER, quote(why.label).encode()),
             (INDEX_HEADER, b"%d" % why.index),
@@ -166,16 +171,30 @@ def _class_number(model: Model, wanted: Any) -> int:
     raise HttpError(400, message)
 
 
-def _format(query: dict[str, list[str]]) -> bool:
-    """Whether numbers are asked for."""
-    name = query.get("format", ["png"])[-1]
+async def _read_wishes(model: Model, request: Request) -> tuple[bytes, dict[str, str]]:
+    """The picture file, and what is asked for by the query or by fields of the form."""
+    query = parse_qs(request.query.decode("latin-1"), keep_blank_values=True)
+    uploads = await read_uploads(model, request)
+    if len(uploads.files) != 1:
+        raise HttpError(400, f"the form holds {len(uploads.files)} files: one picture is explained at a time")
+    unknown = sorted(set(uploads.fields) - WISHES)
+    if unknown:
+        wishes = ", ".join(sorted(WISHES))
+        raise HttpError(
+            400, f"the form's field {unknown[0][:100]!r} is not known: beside the file there are {wishes}"
+        )
+    return uploads.files[0].data, {**{name: values[-1] for name, values in query.items()}, **uploads.fields}
+
+
+def _wants_json(wishes: dict[str, str]) -> bool:
+    name = wishes.get("format", "png")
     if name not in ("png", "json"):
         raise HttpError(400, f"format must be png or json, not {name[:40]!r}")
     return name == "json"
 
 
-def _size(query: dict[str, list[str]]) -> int | None:
-    text = query.get("size", [None])[-1]
+def _size(wishes: dict[str, str]) -> int | None:
+    text = wishes.get("size")
     if text is None:
         return None
     if not (text.isascii() and text.isdigit() and len(text) < 10 and 1 <= int(text) <= LONGEST):

@@ -93,7 +93,7 @@ def _load(
     if engine == "tensorflow":
         from lepton_workloads.serve.tensorflow_engine import TensorFlowEngine
 
-        return TensorFlowEngine(file, threads, signature.inputs[0].name, output)
+        return TensorFlowEngine(file, threads, output)
     layers = Layers(FEATURES_OUTPUT, explainer.sums_outputs) if explainer else None
     float_file = None if file.name == LITERT_FILE else file.with_name(LITERT_FILE)
     return LiteRtEngine(file, threads, output, layers=layers, layers_file=float_file)
