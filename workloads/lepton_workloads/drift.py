@@ -4,6 +4,7 @@ The trainer writes a version's reference with it, the server compares what it se
 equal pictures give equal numbers to the last bit. Only NumPy is needed.
 """
 
+import heapq
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -94,71 +95,65 @@ def index_by_chance(bins: int, reference: int, window: int, normal_quantile: flo
 
 
 def most_bins(reference: int, window: int, threshold: float, available: int) -> int:
-    """How many bins, from 2 to `available`, may be compared before equal data reaches the threshold by chance."""
+    """How many bins may be compared, from 2 to `available`, before chance alone often reaches the threshold."""
     bins = max(available, 2)
-    while bins > 2 and index_by_chance(bins, reference, window, ONCE_IN_10_000) > threshold:
+    while bins > 2 and index_by_chance(bins, reference, window, ONCE_IN_100) > threshold:
         bins -= 1
     return bins
 
 
-def least_share(reference: int, window: int, threshold: float, available: int) -> float:
-    """The share that a bin must have in the reference, lest chance rules the index."""
-    bins = most_bins(reference, window, threshold, available)
-    return max(LEAST_EXPECTED / min(reference, window), 1 / bins)
-
-
 def wider_bins(
-    histogram: Histogram, least: float, resolution: float = 0.0, top: float = np.inf
+    histogram: Histogram, most: int, least: float, resolution: float = 0.0, top: float = np.inf
 ) -> list[float]:
-    """The edges that are left when bins are joined with their neighbours until each has this share.
+    """The edges that are left when the smallest bins are joined with their neighbours; one of them always stays.
 
     Args:
+        most: bins that may be left, 2 or more.
+        least: share of the reference that each should hold.
         resolution: width of bins that are not told from their neighbours, since the same picture may give a value that
             differs by so much: probabilities of a network in 8 bits for example.
         top: the largest value that there is.
     """
-    edges = _told_apart(histogram.edges, resolution, top)
-    numbers = np.searchsorted(edges, [-np.inf, *histogram.edges], side="right")
-    held = np.bincount(numbers, weights=histogram.shares, minlength=len(edges) + 1)
-    kept: list[float] = []
-    share = 0.0
-    for edge, part in zip(edges, held, strict=False):
-        share += part
-        if share >= least * (1 - 1e-9):
-            kept.append(edge)
-            share = 0.0
-    if kept and share + held[-1] < least * (1 - 1e-9):
-        kept.pop()
-    if edges and not kept:  # two bins at the least, as even as can be, since one alone would see nothing
-        kept = [edges[int(np.abs(np.cumsum(held)[:-1] - 0.5).argmin())]]
-    return kept
+    limits = np.array([-np.inf, *histogram.edges, top])
+    sure = (np.diff(limits)[:-1] >= resolution) & (np.diff(limits)[1:] >= resolution)
+    edges = [edge for edge, is_sure in zip(histogram.edges, sure.tolist(), strict=True) if is_sure]
+    held = joined(histogram, edges).tolist()
+    while len(held) > 2 and (len(held) > most or min(held) < least):
+        smallest = held.index(min(held))
+        beside = [place for place in (smallest - 1, smallest + 1) if 0 <= place < len(held)]
+        edge = min(smallest, min(beside, key=held.__getitem__))
+        held[edge : edge + 2] = [held[edge] + held[edge + 1]]
+        del edges[edge]
+    return edges
 
 
-def _told_apart(edges: list[float], resolution: float, top: float) -> list[float]:
-    limits = [-np.inf, *edges, top]
-    widths = np.diff(limits)
-    sure = (widths[:-1] >= resolution) & (widths[1:] >= resolution)
-    return [edge for edge, is_sure in zip(edges, sure.tolist(), strict=True) if is_sure]
+def joined(histogram: Histogram, edges: list[float]) -> Values:
+    """Shares of the histogram in the bins between some of its edges."""
+    numbers = bin_numbers(np.array([-np.inf, *histogram.edges]), edges)
+    return np.bincount(numbers, weights=histogram.shares, minlength=len(edges) + 1).astype(np.float64)
 
 
-def groups_of_classes(class_shares: list[float], least: float) -> npt.NDArray[np.intp]:
-    """The group of each class: its own where it has this share of the reference, else one with other rare classes.
+def groups_of_classes(counts: Values, most: int, least: float) -> npt.NDArray[np.intp]:
+    """The group of each class: frequent ones have their own, rare ones are counted together in groups of equal size.
 
     Many classes with a few predictions each would give a large index by chance. A shift between classes of one group is
     not seen.
+
+    Args:
+        counts: how often each class is in the reference.
+        most: groups that may be made, 2 or more.
+        least: share of the reference that each should hold.
     """
-    enough = least * (1 - 1e-9)
-    groups = np.zeros(len(class_shares), np.intp)
-    often = [index for index, share in enumerate(class_shares) if share >= enough]
-    groups[often] = np.arange(len(often))
-    number, last = len(often), len(often)
-    gathered: list[int] = []
-    for index, share in enumerate(class_shares):
-        if share >= enough:
-            continue
-        gathered.append(index)
-        if sum(class_shares[each] for each in gathered) >= enough:
-            groups[gathered] = last = number
-            number, gathered = number + 1, []
-    groups[gathered] = last
-    return groups
+    number = min(most, len(counts))
+    smoothed = (counts + SMOOTHING).tolist()  # classes that were never seen shall not all meet in one group
+    while True:
+        groups = np.zeros(len(counts), np.intp)
+        lightest = [(0.0, group) for group in range(number)]
+        for index in np.argsort(-counts, kind="stable").tolist():
+            weight, group = lightest[0]
+            heapq.heapreplace(lightest, (weight + smoothed[index], group))
+            groups[index] = group
+        held = np.bincount(groups, weights=counts, minlength=number) / max(counts.sum(), 1)
+        if number <= 2 or held.min() >= least:
+            return groups
+        number -= 1 + number // 8

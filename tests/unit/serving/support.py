@@ -238,7 +238,9 @@ class InProcess(Client):
     def __init__(
         self, load: Callable[[], Any], task: ServeTask = TASK, reports: ReportServer | None = None
     ) -> None:
-        settings = Settings(task=task, model_dir=Path("/nowhere"), port=0, threads=1, access_log=0)
+        settings = Settings(
+            task=task, model_dir=Path("/nowhere"), port=0, threads=1, access_log=0, grpc_port=0
+        )
         self.server, self.model = compose(settings, SIGNATURE, load)
         self._listener = listen(0)
         self._reports = reports

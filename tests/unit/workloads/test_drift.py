@@ -12,7 +12,7 @@ from lepton_workloads.drift import (
     PictureStatistics,
     groups_of_classes,
     index_by_chance,
-    least_share,
+    joined,
     most_bins,
     picture_statistics,
     quantile_histogram,
@@ -101,37 +101,46 @@ def test_equal_data_seldom_reaches_what_chance_may_give(bins: int, reference: in
 
 def test_a_small_reference_has_few_bins_and_a_large_one_all() -> None:
     assert most_bins(10_000, 1000, 0.2, 10) == 10
-    assert 2 < most_bins(180, 500, 0.2, 10) < 10
+    assert most_bins(180, 500, 0.2, 10) == 10
+    assert 2 < most_bins(180, 500, 0.1, 10) < 10
     assert most_bins(13, 500, 0.2, 10) == 2
-    assert least_share(10_000, 1000, 0.2, 4) == 0.25
-    assert least_share(13, 1000, 10, 10) == pytest.approx(5 / 13)
 
 
-def test_bins_are_joined_until_each_holds_enough() -> None:
+def test_the_smallest_bins_are_joined_with_the_smaller_neighbour() -> None:
     tenths = Histogram(edges=[float(edge) for edge in range(1, 10)], shares=[0.1] * 10)
-    assert wider_bins(tenths, 0.1) == tenths.edges
-    assert wider_bins(tenths, 0.2) == [2, 4, 6, 8]
-    assert wider_bins(tenths, 0.3) == [3, 6]
-    assert wider_bins(tenths, 0.9) == [5]
+    assert wider_bins(tenths, 10, 0.05) == tenths.edges
+    assert len(wider_bins(tenths, 5, 0.05)) == 4
+    assert np.allclose(joined(tenths, wider_bins(tenths, 5, 0.2)), 0.2)
+    assert len(wider_bins(tenths, 2, 0)) == 1
+    uneven = Histogram(edges=[1.0, 2.0, 3.0], shares=[0.02, 0.48, 0.04, 0.46])
+    assert wider_bins(uneven, 10, 0.05) == [2]
+    assert joined(uneven, [2]).tolist() == pytest.approx([0.5, 0.5])
+    assert wider_bins(uneven, 3, 0.0) == [2, 3]
 
 
 def test_two_bins_are_left_where_there_are_two() -> None:
-    assert wider_bins(Histogram(edges=[7.0], shares=[0.0, 1.0]), 0.5) == [7]
-    assert wider_bins(Histogram(edges=[7.0, 8.0], shares=[0.0, 0.95, 0.05]), 0.2) == [8]
-    assert wider_bins(Histogram(edges=[], shares=[1.0]), 0.5) == []
+    assert wider_bins(Histogram(edges=[7.0], shares=[0.0, 1.0]), 10, 0.5) == [7]
+    assert wider_bins(Histogram(edges=[7.0, 8.0], shares=[0.0, 0.95, 0.05]), 10, 0.2) == [8]
+    assert wider_bins(Histogram(edges=[], shares=[1.0]), 10, 0.5) == []
 
 
 def test_bins_narrower_than_what_can_be_told_apart_are_joined() -> None:
     sure = Histogram(edges=[0.6, 0.9, 0.99, 0.999, 0.9999], shares=[0.1, 0.1, 0.2, 0.2, 0.2, 0.2])
-    assert wider_bins(sure, 0.1, 0.02, 1.0) == [0.6, 0.9]
-    assert wider_bins(sure, 0.1, 1e-3, 1.0) == [0.6, 0.9, 0.99]
-    assert wider_bins(sure, 0.1) == sure.edges
+    assert wider_bins(sure, 10, 0.1, 0.02, 1.0) == [0.6, 0.9]
+    assert wider_bins(sure, 10, 0.1, 1e-3, 1.0) == [0.6, 0.9, 0.99]
+    assert wider_bins(sure, 10, 0.1) == sure.edges
 
 
 def test_rare_classes_are_counted_together() -> None:
-    groups = groups_of_classes([0.5, 0.02, 0.3, 0.02, 0.1, 0.02, 0.02, 0.02], 0.05)
-    assert groups.tolist() == [0, 3, 1, 3, 2, 3, 3, 3]
-    assert groups_of_classes([0.25] * 4, 0.1).tolist() == [0, 1, 2, 3]
-    assert groups_of_classes([1.0, 0.0], 0.1).tolist() == [0, 1]
-    thousand = groups_of_classes([0.001] * 1000, 0.1)
-    assert np.bincount(thousand).tolist() == [100] * 10
+    counts = np.array([500.0, 20, 300, 20, 100, 20, 20, 20])
+    groups = groups_of_classes(counts, 8, 0.05)
+    assert np.bincount(groups, weights=counts).tolist() == [500, 300, 100, 100]
+    assert sorted(groups_of_classes(np.full(4, 250.0), 10, 0.1)) == [0, 1, 2, 3]
+    assert sorted(groups_of_classes(np.array([100.0, 0]), 10, 0.1)) == [0, 1]
+    assert groups_of_classes(np.array([100.0]), 10, 0.1).tolist() == [0]
+    assert np.bincount(groups_of_classes(np.ones(1000), 10, 0.01)).tolist() == [100] * 10
+
+
+def test_classes_that_were_never_seen_are_spread_over_the_groups() -> None:
+    counts = np.array([1.0] * 40 + [0.0] * 260)
+    assert np.bincount(groups_of_classes(counts, 4, 0.1)).tolist() == [75] * 4

@@ -9,6 +9,7 @@ from lepton_workloads.contract.artifact import Histogram, Reference
 from lepton_workloads.contract.outcome import DriftFigures
 from lepton_workloads.contract.serving import Drift, Precision
 from lepton_workloads.drift import (
+    LEAST_EXPECTED,
     ONCE_IN_10_000,
     ONCE_IN_100,
     PictureStatistics,
@@ -16,7 +17,8 @@ from lepton_workloads.drift import (
     bin_numbers,
     groups_of_classes,
     index_by_chance,
-    least_share,
+    joined,
+    most_bins,
     stability_index,
     wider_bins,
 )
@@ -86,6 +88,7 @@ class DriftWindow:
         self._looked = 0
         self._reference = reference
         self._drift = drift
+        self._least = LEAST_EXPECTED / min(reference.samples, drift.window)
         self._brightness = self._histogram("brightness", reference.brightness)
         self._contrast = self._histogram("contrast", reference.contrast)
         step = CONFIDENCE_STEP[precision]
@@ -94,8 +97,8 @@ class DriftWindow:
         self._channels = [self._histogram(f"channel_{number}", h) for number, h in enumerate(channels)]
         if len(channels) == 1:
             self._channels = []  # of grey pictures it is the brightness
-        least = least_share(reference.samples, drift.window, drift.threshold, len(reference.predicted))
-        self._groups = groups_of_classes(reference.predicted, least)
+        counts = np.array(reference.predicted) * reference.samples
+        self._groups = groups_of_classes(counts, self._most(len(counts)), self._least)
         held = np.bincount(self._groups, weights=reference.predicted).astype(np.float64)
         self._predicted = Figure("predicted", held, reference.samples, drift, [])
         self.figures = [
@@ -106,13 +109,12 @@ class DriftWindow:
             self._confidence,
         ]
 
+    def _most(self, available: int) -> int:
+        return most_bins(self._reference.samples, self.size, self._drift.threshold, available)
+
     def _histogram(self, name: str, found: Histogram, step: float = 0.0, top: float = np.inf) -> Figure:
-        samples, drift = self._reference.samples, self._drift
-        least = least_share(samples, drift.window, drift.threshold, len(found.shares))
-        edges = wider_bins(found, least, step, top)
-        new_bins = bin_numbers(np.array([-np.inf, *found.edges]), edges)
-        held = np.bincount(new_bins, weights=found.shares, minlength=len(edges) + 1).astype(np.float64)
-        return Figure(name, held, samples, drift, edges)
+        edges = wider_bins(found, self._most(len(found.shares)), self._least, step, top)
+        return Figure(name, joined(found, edges), self._reference.samples, self._drift, edges)
 
     @property
     def samples(self) -> int:

@@ -29,6 +29,7 @@ from lepton_workloads.serve.access_log import AccessLog
 from lepton_workloads.serve.app import App
 from lepton_workloads.serve.engine import Engine
 from lepton_workloads.serve.engine_thread import EngineThread
+from lepton_workloads.serve.figures import read_figures
 from lepton_workloads.serve.metrics import Metrics
 from lepton_workloads.serve.model import Model
 from lepton_workloads.serve.observers import Watchers, watch_predictions
@@ -209,7 +210,7 @@ def compose(
     linger = min(LINGER_SECONDS, task.drain_seconds / 2)
     access_log = AccessLog(settings.access_log)
     config = uvicorn.Config(
-        App(model, metrics, access_log, tokens),
+        App(model, metrics, access_log, tokens, read_figures(settings.model_dir, len(model.labels))),
         loop="uvloop",
         http=HttpProtocol,
         ws="none",
@@ -315,6 +316,8 @@ async def run(
         await model.load()
     except BaseException:
         server.stop()
+        if server.grpc is not None:
+            await server.grpc.stop(0)
         await serving
         raise
     gc.collect()
