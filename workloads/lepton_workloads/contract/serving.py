@@ -10,7 +10,7 @@ EngineName = Literal["litert", "tensorflow"]
 Precision = Literal["float32", "int8"]
 
 SOURCE_HEADER = "lepton-source"
-"""Which camera or machine pictures are from: a header in HTTP and gRPC, `source` in the parameters of v2."""
+"""Which camera or machine the pictures are from: a header in HTTP and gRPC, the parameter `source` in v2."""
 
 Label = Annotated[str, Field(min_length=1, max_length=253)]
 
