@@ -4,12 +4,12 @@ Which decoder and which resize is chosen moves pixels, so both sides call `decod
 pinned Pillow, and its version (`DECODER`) is part of a dataset's key and of a model's signature.
 
 The bytes come from outside: file size and pixels are bounded before anything large is allocated,
-only `FORMATS` are tried, and whatever a parser does with bad input ends in one `DecodeError`.
+only `FORMATS` are tried, what would keep a decoder busy is refused or left out (`picture_file`), and
+whatever a parser does with bad input ends in one `DecodeError`.
 """
 
 import io
 import math
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ import PIL
 from PIL import Image, JpegImagePlugin
 
 from lepton_workloads.contract.data import Normalization, Picture
+from lepton_workloads.picture_file import BadFile, essential, orientation
 
 DECODER = f"pillow {PIL.__version__}"
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
@@ -27,7 +28,6 @@ MAX_PIXELS = 50_000_000
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 
-_ORIENTATION_TAG = 0x0112
 _TRANSPOSE = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -44,7 +44,24 @@ class DecodeError(ValueError):
     """The bytes are no picture that can be used; the text is a sentence for the person who sent them."""
 
 
-def decode_picture(data: bytes, picture: Picture, *, max_pixels: int = MAX_PIXELS) -> Pixels:
+class PixelBudget:
+    """How many pixels all pictures of one request may have together."""
+
+    def __init__(self, pixels: int) -> None:
+        self._pixels = self._left = pixels
+
+    def take(self, pixels: int) -> None:
+        """Raises DecodeError when they are more than are left."""
+        self._left -= pixels
+        if self._left < 0:
+            raise DecodeError(
+                f"with it the pictures have more than the {self._pixels} pixels that are accepted"
+            )
+
+
+def decode_picture(
+    data: bytes, picture: Picture, *, max_pixels: int = MAX_PIXELS, budget: PixelBudget | None = None
+) -> Pixels:
     """Pixels of a picture file as uint8 (height, width, channels), upright, fitted to `picture`.
 
     Transparent parts become black; of a GIF or WebP animation the first frame is taken; 16-bit grey is
@@ -52,22 +69,27 @@ def decode_picture(data: bytes, picture: Picture, *, max_pixels: int = MAX_PIXEL
     pictures, it changes none.
 
     Raises:
-        DecodeError: unknown format, damaged or truncated, too many bytes or pixels.
+        DecodeError: unknown format, damaged or truncated, too many bytes, parts or pixels.
     """
     if not data:
         raise DecodeError("the file is empty")
     if len(data) > MAX_FILE_BYTES:
         raise DecodeError(f"the file has {len(data)} bytes, more than {MAX_FILE_BYTES} are not accepted")
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        needed, turned = essential(data)
+        with Image.open(io.BytesIO(needed), formats=FORMATS) as image:
             width, height = image.size
             if width * height > max_pixels:
                 raise DecodeError(
                     f"the picture has {width} x {height} pixels, more than {max_pixels} are not accepted"
                 )
-            return _upright(image, picture)
+            if budget is not None:
+                budget.take(width * height)
+            return _upright(image, picture, turned)
     except DecodeError:
         raise
+    except BadFile as error:
+        raise DecodeError(str(error)) from None
     except PIL.UnidentifiedImageError:
         raise DecodeError("the file is not a JPEG, PNG, WebP, BMP or GIF picture") from None
     except Image.DecompressionBombError:
@@ -86,22 +108,13 @@ def normalize(pixels: Pixels, normalization: Normalization) -> Floats:
     return pixels.astype(np.float32) * np.float32(normalization.scale) + np.float32(normalization.offset)
 
 
-def _upright(image: Image.Image, picture: Picture) -> Pixels:
-    orientation = _orientation(image)
+def _upright(image: Image.Image, picture: Picture, turned: int | None) -> Pixels:
+    if turned is None:
+        turned = orientation(image.info.get("exif", b""))
     if isinstance(image, JpegImagePlugin.JpegImageFile):
-        _draft(image, picture, orientation)
+        _draft(image, picture, turned)
     image.load()
-    return _fit(image, picture, orientation)
-
-
-def _orientation(image: Image.Image) -> int:
-    """EXIF orientation, 1 to 8; damaged EXIF counts as none, since the pixels may be good."""
-    try:
-        value: Any = image.getexif().get(_ORIENTATION_TAG, 1)
-    except Exception:  # parsers of EXIF raise nearly anything
-        image.load()  # damaged pixels, which `getexif` of a PNG reads too, are not forgiven
-        return 1
-    return value if value in _TRANSPOSE else 1
+    return _fit(image, picture, turned)
 
 
 def _draft(image: JpegImagePlugin.JpegImageFile, picture: Picture, orientation: int) -> None:
