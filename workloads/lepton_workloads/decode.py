@@ -10,6 +10,9 @@ whatever a parser does with bad input ends in one `DecodeError`.
 
 import io
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +20,7 @@ import PIL
 from PIL import Image, JpegImagePlugin
 
 from lepton_workloads.contract.data import Normalization, Picture
-from lepton_workloads.picture_file import BadFile, essential, orientation
+from lepton_workloads.picture_file import BadFile, essential, exif_orientation
 
 DECODER = f"pillow {PIL.__version__}"
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
@@ -71,31 +74,53 @@ def decode_picture(
     Raises:
         DecodeError: unknown format, damaged or truncated, too many bytes, parts or pixels.
     """
-    if not data:
-        raise DecodeError("the file is empty")
-    if len(data) > MAX_FILE_BYTES:
-        raise DecodeError(f"the file has {len(data)} bytes, more than {MAX_FILE_BYTES} are not accepted")
-    try:
-        needed, turned = essential(data)
-        with Image.open(io.BytesIO(needed), formats=FORMATS) as image:
-            width, height = image.size
-            if width * height > max_pixels:
-                raise DecodeError(
-                    f"the picture has {width} x {height} pixels, more than {max_pixels} are not accepted"
-                )
-            if budget is not None:
-                budget.take(width * height)
-            return _upright(image, picture, turned)
-    except DecodeError:
-        raise
-    except BadFile as error:
-        raise DecodeError(str(error)) from None
-    except PIL.UnidentifiedImageError:
-        raise DecodeError("the file is not a JPEG, PNG, WebP, BMP or GIF picture") from None
-    except Image.DecompressionBombError:
-        raise DecodeError(f"the picture has more pixels than the {max_pixels} that are accepted") from None
-    except Exception as error:  # Pillow's parsers raise nearly anything on damaged bytes
-        raise DecodeError(f"the picture is damaged or truncated: {_sentence(error)}") from error
+    with _opened(data, max_pixels) as (image, orientation):
+        if budget is not None:
+            budget.take(image.width * image.height)
+        return _upright(image, picture, orientation)
+
+
+@dataclass(frozen=True, slots=True)
+class Upright:
+    """A picture to be shown."""
+
+    image: Image.Image
+    """RGB, upright, resized."""
+    size: tuple[int, int]
+    """Width and height of the whole picture, upright."""
+
+
+def decode_upright(
+    data: bytes, longest: int, *, enlarge: bool = False, max_pixels: int = MAX_PIXELS
+) -> Upright:
+    """A picture file in colour, with `longest` pixels on its longer side; a smaller one only if `enlarge`.
+
+    Raises:
+        DecodeError: as `decode_picture`.
+    """
+    with _opened(data, max_pixels) as (image, orientation):
+        width, height = image.size
+        scale = longest / max(width, height)
+        if not enlarge:
+            scale = min(scale, 1.0)
+        frame = max(1, round(width * scale)), max(1, round(height * scale))
+        if isinstance(image, JpegImagePlugin.JpegImageFile):
+            image.draft("RGB", frame)
+        image.load()
+        shown = _convert(image, "RGB").resize(frame, Image.Resampling.BILINEAR)
+        if orientation in _TRANSPOSE:
+            shown = shown.transpose(_TRANSPOSE[orientation])
+        return Upright(shown, _turned(width, height, orientation))
+
+
+def upright_size(data: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """Width and height of a picture file, upright; its pixels are not decoded.
+
+    Raises:
+        DecodeError: as `decode_picture`.
+    """
+    with _opened(data, max_pixels) as (image, orientation):
+        return _turned(*image.size, orientation)
 
 
 def fit_pixels(pixels: Pixels, picture: Picture) -> Pixels:
@@ -108,13 +133,48 @@ def normalize(pixels: Pixels, normalization: Normalization) -> Floats:
     return pixels.astype(np.float32) * np.float32(normalization.scale) + np.float32(normalization.offset)
 
 
-def _upright(image: Image.Image, picture: Picture, turned: int | None) -> Pixels:
-    if turned is None:
-        turned = orientation(image.info.get("exif", b""))
+@contextmanager
+def _opened(data: bytes, max_pixels: int) -> Iterator[tuple[Image.Image, int]]:
+    """The picture, not decoded yet, and its EXIF orientation.
+
+    Whatever goes wrong with it in the `with` block is a DecodeError.
+    """
+    if not data:
+        raise DecodeError("the file is empty")
+    if len(data) > MAX_FILE_BYTES:
+        raise DecodeError(f"the file has {len(data)} bytes, more than {MAX_FILE_BYTES} are not accepted")
+    try:
+        needed, orientation = essential(data)
+        with Image.open(io.BytesIO(needed), formats=FORMATS) as image:
+            width, height = image.size
+            if width * height > max_pixels:
+                raise DecodeError(
+                    f"the picture has {width} x {height} pixels, more than {max_pixels} are not accepted"
+                )
+            if orientation is None:
+                orientation = exif_orientation(image.info.get("exif", b""))
+            yield image, orientation
+    except DecodeError:
+        raise
+    except BadFile as error:
+        raise DecodeError(str(error)) from None
+    except PIL.UnidentifiedImageError:
+        raise DecodeError("the file is not a JPEG, PNG, WebP, BMP or GIF picture") from None
+    except Image.DecompressionBombError:
+        raise DecodeError(f"the picture has more pixels than the {max_pixels} that are accepted") from None
+    except Exception as error:  # Pillow's parsers raise nearly anything on damaged bytes
+        raise DecodeError(f"the picture is damaged or truncated: {_sentence(error)}") from error
+
+
+def _upright(image: Image.Image, picture: Picture, orientation: int) -> Pixels:
     if isinstance(image, JpegImagePlugin.JpegImageFile):
-        _draft(image, picture, turned)
+        _draft(image, picture, orientation)
     image.load()
-    return _fit(image, picture, turned)
+    return _fit(image, picture, orientation)
+
+
+def _turned(width: int, height: int, orientation: int) -> tuple[int, int]:
+    return (height, width) if orientation >= 5 else (width, height)
 
 
 def _draft(image: JpegImagePlugin.JpegImageFile, picture: Picture, orientation: int) -> None:
@@ -128,8 +188,7 @@ def _draft(image: JpegImagePlugin.JpegImageFile, picture: Picture, orientation: 
 
 def _frame(picture: Picture, orientation: int) -> tuple[int, int]:
     """Width and height of the target before the picture is turned upright."""
-    turned = orientation >= 5
-    return (picture.height, picture.width) if turned else (picture.width, picture.height)
+    return _turned(picture.width, picture.height, orientation)
 
 
 def _scale(size: tuple[int, int], frame: tuple[int, int], picture: Picture) -> float:

@@ -54,7 +54,7 @@ def essential(data: bytes) -> tuple[bytes, int | None]:
     return data, None
 
 
-def orientation(exif: bytes) -> int:
+def exif_orientation(exif: bytes) -> int:
     """EXIF orientation, 1 to 8; 1 where there is none, or the EXIF is damaged: the pixels may be good.
 
     The format is TIFF's, revision 6.0: byte order, 42, offset of the first directory, entries of 12 bytes.
@@ -94,7 +94,7 @@ def _jpeg(data: bytes) -> tuple[bytes, int]:
             continue
         end = position + max(2, int.from_bytes(data[position : position + 2], "big"))
         if marker == _APP1 and turned is None and data.startswith(b"Exif\0\0", position + 2):
-            turned = orientation(data[position + 2 : end])
+            turned = exif_orientation(data[position + 2 : end])
         if not (_APP0 < marker < _APP14 or marker in (_APP15, _COM)):
             kept += [b"\xff", data[position - 1 : end]]
         position = end
@@ -129,7 +129,7 @@ def _png(data: bytes) -> tuple[bytes, int]:
         if kind in _PNG_PARTS:
             kept.append(data[position:end])
         elif kind == b"eXIf":
-            turned = orientation(data[position + 8 : end - 4])
+            turned = exif_orientation(data[position + 8 : end - 4])
         if kind == b"IEND":
             return b"".join(kept), turned
         position = end

@@ -12,7 +12,7 @@ from PIL import Image
 
 from lepton_workloads.contract.data import Picture
 from lepton_workloads.decode import DecodeError, PixelBudget, decode_picture
-from lepton_workloads.picture_file import MAX_SCANS, orientation
+from lepton_workloads.picture_file import MAX_SCANS, exif_orientation
 
 TARGET = Picture(height=24, width=32, channels=3, fit="stretch")
 NOISE = Image.fromarray(np.random.default_rng(3).integers(0, 256, (48, 64, 3), dtype=np.uint8))
@@ -138,11 +138,11 @@ def test_orientation_is_read_in_every_integer_type(order: str, kind: int, code: 
     other = struct.pack(order + "HHII", 0x010F, 2, 4, 0)
     for value, expected in ((6, 6), (8, 8), (0, 1), (9, 1)):
         exif = head + other + struct.pack(order + "HHI" + code, 0x0112, kind, 1, value)
-        assert orientation(b"Exif\0\0" + exif) == expected
+        assert exif_orientation(b"Exif\0\0" + exif) == expected
 
 
 @pytest.mark.parametrize(
     "exif", [b"", b"II*\0", b"II*\0\xff\xff\xff\xff", b"MM\0*\0\0\0\x08\xff\xff", b"x" * 50]
 )
 def test_damaged_exif_counts_as_none(exif: bytes) -> None:
-    assert orientation(exif) == 1
+    assert exif_orientation(exif) == 1

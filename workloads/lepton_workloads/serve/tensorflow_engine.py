@@ -1,4 +1,4 @@
-"""TensorFlow's SavedModel behind the engine's interface, for networks that LiteRT can't take; in an image of its own."""
+"""TensorFlow's SavedModel behind the engine's interface, for networks that LiteRT can't take; has its own image."""
 
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,11 @@ class TensorFlowEngine:
 
     batch = BATCH
 
-    def __init__(self, folder: Path, threads: int, input_name: str, output_name: str) -> None:
+    def __init__(self, folder: Path, threads: int, output: str) -> None:
         """Loads the folder.
 
         Args:
-            input_name, output_name: where the signature has several; a single one is taken whatever it is called.
+            output: name of the answer where the signature has several outputs; a single one is the answer.
 
         Raises:
             ValueError: no SavedModel, or not one float32 input and such a float32 output with the batch first.
@@ -37,8 +37,10 @@ class TensorFlowEngine:
         except Exception as error:  # TensorFlow raises its own errors, and many others
             raise ValueError(f"TensorFlow can't load it: {' '.join(str(error).split())[:300]}") from error
         inputs = {spec.name: spec for spec in self._call.structured_input_signature[1].values()}
-        self._input, given = _one(inputs, input_name, "input")
-        self._output, answer = _one(self._call.structured_outputs, output_name, "output")
+        if len(inputs) != 1:
+            raise ValueError(f"one input is needed, not {len(inputs)}")
+        [(self._input, given)] = inputs.items()
+        self._output, answer = _answer(self._call.structured_outputs, output)
         if given.dtype != tf.float32 or answer.dtype != tf.float32:
             raise ValueError("input and output must be float32")
         if (
@@ -66,10 +68,11 @@ class TensorFlowEngine:
         raise NotImplementedError("a SavedModel shows no layers")
 
 
-def _one(specs: dict[str, Any], name: str, what: str) -> tuple[str, Any]:
-    if len(specs) == 1:
-        [(found, spec)] = specs.items()
+def _answer(outputs: dict[str, Any], name: str) -> tuple[str, Any]:
+    """The output that is the answer; a single one is, whatever its name."""
+    if len(outputs) == 1:
+        [(found, spec)] = outputs.items()
         return found, spec
-    if name not in specs:
-        raise ValueError(f"its {what}s are {', '.join(sorted(specs))}, and none is {name!r}")
-    return name, specs[name]
+    if name not in outputs:
+        raise ValueError(f"its outputs are {', '.join(sorted(outputs))}, and none is {name!r}")
+    return name, outputs[name]
