@@ -111,7 +111,7 @@ async def _explain_numbers(model: Model, request: Request) -> Response:
 
 
 def _read(model: Model, body: bytes) -> tuple[dict[str, Any], Inputs]:
-    document = read_document(body)
+    document = read_document(model, body)
     for field in ("instances", "inputs"):
         values = document.get(field)
         if isinstance(values, list) and len(values) > MAX_INPUTS:
