@@ -72,6 +72,10 @@ class Metrics:
         children[0].inc()
         children[1].observe(seconds)
 
+    def text(self) -> str:
+        """All of it in Prometheus' text format; from any thread."""
+        return generate_latest(self.registry).decode()
+
     async def handle(self, _: Request) -> Response:
         """`GET /metrics`."""
         return Response(generate_latest(self.registry), media_type=CONTENT_TYPE_PLAIN_0_0_4.encode())
