@@ -45,6 +45,9 @@ class Metrics:
             registry=self.registry,
         )
         self.decode_seconds = self._histogram("decode_seconds", "Decoding the picture files of a request.")
+        self.explain_render_seconds = self._histogram(
+            "explain_render_seconds", "Laying a class activation map over its picture."
+        )
         self.observer_failures = Counter(
             "lepton_server_observer_failures",
             "Predictions that drift watch, alarms or the log of requests failed to look at.",
@@ -54,20 +57,24 @@ class Metrics:
             "lepton_server_model_info", "What is served.", ["model", "version"], registry=self.registry
         )
         info.labels(model, version).set(1)
-        self._seen: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
+        self._seen: dict[tuple[str, int | str], tuple[Counter, Histogram]] = {}
 
     def watch(self, name: str, text: str, read: Callable[[], float]) -> None:
         """Adds a gauge that is read when it is asked for."""
         Gauge(f"lepton_server_{name}", text, registry=self.registry).set_function(read)
 
-    def observe(self, route: str, code: int, seconds: float) -> None:
-        """Counts a finished request."""
+    def observe(self, route: str, code: int | str, seconds: float) -> None:
+        """Counts a finished request; `code`: the status of HTTP, or the name of gRPC's code."""
         children = self._seen.get((route, code))
         if children is None:
             children = self._requests.labels(route, code), self._seconds.labels(route)
             self._seen[route, code] = children
         children[0].inc()
         children[1].observe(seconds)
+
+    def text(self) -> str:
+        """All of it in Prometheus' text format; from any thread."""
+        return generate_latest(self.registry).decode()
 
     async def handle(self, _: Request) -> Response:
         """`GET /metrics`."""

@@ -23,6 +23,7 @@ from lepton_workloads.serve.router import Handler, Route
 from lepton_workloads.serve.tensors import LARGE_BODY_BYTES, check_count
 
 SIGNATURE_NAME = "serving_default"
+METHOD_NAME = "tensorflow/serving/predict"
 
 
 @dataclass(slots=True)
@@ -41,40 +42,55 @@ def routes(model: Model) -> list[Route]:
     found: list[Route] = []
     for path in (base, base + "/versions/{version}", base + "/labels/{label}"):
         found += [
-            Route("GET", path, "state of the version", _checked(model, _status)),
-            Route("GET", path + "/metadata", "inputs and outputs", _checked(model, _metadata)),
-            Route("POST", path + ":predict", "predictions", _checked(model, _predict), reads_body=True),
+            Route("GET", path, "state of the version", checked(model, _status)),
+            Route("GET", path + "/metadata", "inputs and outputs", checked(model, _metadata)),
+            Route("POST", path + ":predict", "predictions", checked(model, _predict), reads_body=True),
         ]
     return found
 
 
-def _checked(model: Model, handler: Callable[[Model, Request], Awaitable[Response]]) -> Handler:
+def checked(model: Model, handler: Callable[[Model, Request], Awaitable[Response]]) -> Handler:
+    """The handler of a path with {model} and perhaps {version}, which answers 404 for others than those served."""
+
     async def handle(request: Request) -> Response:
-        _check_names(model, request.params)
+        params = request.params
+        check_names(model, params["model"], _version(model, params), params.get("label"))
         return await handler(model, request)
 
     return handle
 
 
-def _check_names(model: Model, params: dict[str, str]) -> None:
+def _version(model: Model, params: dict[str, str]) -> int | None:
+    text = params.get("version")
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) < 20):
+        here = f"this server has {model.task.name}, version {model.task.version_number}"
+        raise HttpError(400, f"Malformed request: version {text[:40]!r} is no whole number; {here}")
+    return int(text)
+
+
+def check_names(model: Model, name: str, version: int | None, label: str | None) -> None:
+    """Raises HttpError, 404 for another model or version, 400 for a label: there are none."""
     task = model.task
     here = f"this server has {task.name}, version {task.version_number}"
-    name, version = params["model"], params.get("version")
-    if version is not None and not (version.isascii() and version.isdigit()):
-        raise HttpError(400, f"Malformed request: version {version[:40]!r} is no whole number; {here}")
     if name != task.name:
-        wanted = f"Specific({name[:100]}, {version[:40]})" if version else f"Latest({name[:100]})"
+        wanted = f"Latest({name[:100]})" if version is None else f"Specific({name[:100]}, {version})"
         raise HttpError(404, f"Servable not found for request: {wanted}; {here}")
-    if version is not None and version.lstrip("0") != str(task.version_number):
-        raise HttpError(404, f"Servable not found for request: Specific({name}, {version[:40]}); {here}")
-    if "label" in params:
-        raise HttpError(400, f"Unrecognized servable version label: {params['label'][:100]}; {here}")
+    if version is not None and version != task.version_number:
+        raise HttpError(404, f"Servable not found for request: Specific({name}, {version}); {here}")
+    if label is not None:
+        raise HttpError(400, f"Unrecognized servable version label: {label[:100]}; {here}")
+
+
+def state_of(model: Model) -> str:
+    """The version's state, one of TensorFlow Serving's."""
+    return "UNLOADING" if model.draining else "AVAILABLE" if model.loaded else "LOADING"
 
 
 async def _status(model: Model, _: Request) -> Response:
-    state = "UNLOADING" if model.draining else "AVAILABLE" if model.loaded else "LOADING"
     status = {"error_code": "OK", "error_message": ""}
-    version = {"version": str(model.task.version_number), "state": state, "status": status}
+    version = {"version": str(model.task.version_number), "state": state_of(model), "status": status}
     return json_response({"model_version_status": [version]})
 
 
@@ -82,7 +98,7 @@ async def _metadata(model: Model, _: Request) -> Response:
     signature = {
         "inputs": _tensor_infos(model.signature.inputs[:1]),
         "outputs": _tensor_infos(model.signature.outputs[:1]),
-        "method_name": "tensorflow/serving/predict",
+        "method_name": METHOD_NAME,
         "defaults": {},
     }
     version = str(model.task.version_number)
@@ -130,10 +146,14 @@ async def _predict(model: Model, request: Request) -> Response:
 
 
 def _read(model: Model, body: bytes) -> Inputs:
-    """The inputs in a body.
+    return read_inputs(model, body, read_document(body))
+
+
+def read_document(body: bytes) -> dict[str, Any]:
+    """The JSON object of a body.
 
     Raises:
-        HttpError: 400, naming the field.
+        HttpError: 400.
     """
     try:
         document = orjson.loads(body)
@@ -141,6 +161,15 @@ def _read(model: Model, body: bytes) -> Inputs:
         raise HttpError(400, f"the body is not JSON: {error}") from None
     if not isinstance(document, dict):
         raise HttpError(400, "the body must be a JSON object with instances or inputs")
+    return document
+
+
+def read_inputs(model: Model, body: bytes, document: dict[str, Any]) -> Inputs:
+    """The inputs in the document of a body.
+
+    Raises:
+        HttpError: 400, naming the field.
+    """
     name = document.get("signature_name", "")
     if name not in ("", SIGNATURE_NAME):
         raise HttpError(400, f"signature_name: there is only {SIGNATURE_NAME!r}")
