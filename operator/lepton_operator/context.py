@@ -9,7 +9,6 @@ class Context:
 
     trainer_image: str
     server_image: str
-    tensorflow_server_image: str | None = None
     image_pull_policy: str = "IfNotPresent"
     store_size: str = "10Gi"
     store_class: str | None = None

@@ -48,18 +48,12 @@ class Settings(BaseModel):
         BeforeValidator(_split),
         Field(description="namespaces to serve, separated by commas; all by default"),
     ] = ()
-    trainer_image: Annotated[str, Field(min_length=1, description="image of training pods")] = (
-        f"lepton-trainer:{__version__}"
-    )
+    trainer_image: Annotated[
+        str, Field(min_length=1, description="image of training pods, and of servers of TensorFlow")
+    ] = f"lepton-trainer:{__version__}"
     server_image: Annotated[
         str, Field(min_length=1, description="image of serving, fetching and preparing pods")
     ] = f"lepton-server:{__version__}"
-    tensorflow_server_image: Annotated[
-        Optional,
-        Field(
-            description="image of the servers of models with engine: tensorflow; none by default: no such model"
-        ),
-    ] = None
     image_pull_policy: Annotated[
         Literal["Always", "IfNotPresent", "Never"], Field(description="pull policy of these images")
     ] = "IfNotPresent"
@@ -131,7 +125,6 @@ class Settings(BaseModel):
         return Context(
             trainer_image=self.trainer_image,
             server_image=self.server_image,
-            tensorflow_server_image=self.tensorflow_server_image,
             image_pull_policy=self.image_pull_policy,
             store_size=self.store_size,
             store_class=self.store_class,

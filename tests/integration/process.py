@@ -23,7 +23,6 @@ STOP_SECONDS = 20.0
 DEFAULTS = {
     "trainer_image": "lepton-trainer:test",
     "server_image": "lepton-server:test",
-    "tensorflow_server_image": "lepton-tensorflow-server:test",
     "store_size": "1Gi",
     # Simulated pods have no reports, and no figures for autoscalers.
     "report_interval_seconds": "3600",

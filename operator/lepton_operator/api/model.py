@@ -136,8 +136,8 @@ class ModelSpec(Record):
     engine: Annotated[
         EngineName,
         Field(
-            description="What runs the network: litert (model.tflite; small and fast), or tensorflow (saved_model; "
-            "for networks that litert can't run; needs the operator's LEPTON_TENSORFLOW_SERVER_IMAGE)."
+            description="What runs the network: litert (model.tflite; small and fast), or tensorflow (saved_model, in "
+            "the trainer's image; for networks that litert can't run)."
         ),
     ] = "litert"
     precision: Annotated[

@@ -28,7 +28,7 @@ from lepton_operator.decide.common import (
     waiting,
 )
 from lepton_operator.decide.drift import unknown, watch
-from lepton_operator.decide.servable import has_image, settle
+from lepton_operator.decide.servable import settle
 from lepton_operator.decide.version import Target, find_target
 from lepton_operator.desired.autoscaler import ReplicaRange, autoscaler
 from lepton_operator.desired.owner import NAME_LABEL, UID_LABEL, VERSION_LABEL, Owner
@@ -94,9 +94,9 @@ def decide(observed: Observed, context: Context, now: float) -> Plan:
     except ValidationError as error:
         still = _available(_rollout(observed, owner, None), wanted=False)
         return invalid_spec(obj, READY, error, FIELDS, now, (still, unknown()))
-    target, spec = settle(spec, find_target(spec, before, observed.training_job, obj), before, obj, context)
+    target, spec = settle(spec, find_target(spec, before, observed.training_job, obj), before, obj)
     wanted = None
-    if target.artifact is not None and has_image(spec, context):
+    if target.artifact is not None:
         wanted = deployment(owner, spec, target.artifact, target.version, context)
     rollout = _rollout(observed, owner, wanted)
     replicas = _replicas(observed, owner, spec)

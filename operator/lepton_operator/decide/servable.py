@@ -1,4 +1,4 @@
-"""Whether a version may be served as the spec says: is there an image for the engine, is 8 bits good enough.
+"""Whether a version may be served as the spec says: are 8 bits good enough.
 
 What may not is held back: the version wanted before goes on being served, with the engine and precision it had.
 """
@@ -7,7 +7,6 @@ from dataclasses import replace
 
 from lepton_operator.api.model import ModelArtifact, ModelSpec
 from lepton_operator.conditions import State, Verdict
-from lepton_operator.context import Context
 from lepton_operator.decide.version import Target
 from lepton_operator.facts import Json
 
@@ -16,10 +15,10 @@ GATE_DIGITS = 6
 
 
 def settle(
-    spec: ModelSpec, target: Target, pinned: ModelArtifact | None, model: Json, context: Context
+    spec: ModelSpec, target: Target, pinned: ModelArtifact | None, model: Json
 ) -> tuple[Target, ModelSpec]:
     """What is served, and the spec with the engine and precision that it is served with."""
-    problem = _without_image(spec, context) or _gate(spec, target)
+    problem = _gate(spec, target)
     if problem is not None:
         accuracy = (model.get("status") or {}).get("accuracy") if pinned else None
         target = Target(pinned, accuracy, target.waiting or problem)
@@ -30,21 +29,6 @@ def settle(
         noted = {"engine": spec.engine, "precision": spec.precision}
         target = replace(target, artifact=target.artifact.model_copy(update=noted))
     return target, spec
-
-
-def has_image(spec: ModelSpec, context: Context) -> bool:
-    """Whether the settings name an image for the engine."""
-    return spec.engine != "tensorflow" or context.tensorflow_server_image is not None
-
-
-def _without_image(spec: ModelSpec, context: Context) -> Verdict | None:
-    if has_image(spec, context):
-        return None
-    text = (
-        "engine: tensorflow needs an image of its own, and this operator was given none: set "
-        "LEPTON_TENSORFLOW_SERVER_IMAGE in its settings, or write engine: litert"
-    )
-    return Verdict(State.STALLED, "InvalidSpec", text)
 
 
 def _gate(spec: ModelSpec, target: Target) -> Verdict | None:

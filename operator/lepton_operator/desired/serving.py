@@ -126,11 +126,8 @@ def _server(owner: Owner, spec: ModelSpec, version: str, mounts: Mounts, context
 
 
 def server_image(spec: ModelSpec, context: Context) -> str:
-    """By the engine; asked only once it is known that there is one."""
-    if spec.engine == "tensorflow":
-        assert context.tensorflow_server_image, "a model without an image is not served"
-        return context.tensorflow_server_image
-    return context.server_image
+    """By the engine: the trainer's image holds TensorFlow and the server."""
+    return context.trainer_image if spec.engine == "tensorflow" else context.server_image
 
 
 def serve_task(owner: Owner, spec: ModelSpec, version: str) -> ServeTask:

@@ -378,8 +378,6 @@ ROWS = (
     Row("its version has no 8-bit network", STALLED, "QuantizationGateNotPassed", in_8_bits(None)),
     Row("the 8-bit network of a new version loses too much accuracy while the old one answers", STALLED,
         "QuantizationGateNotPassed", new_version_in_8_bits(), ANSWERING),
-    Row("it wants TensorFlow, and the operator's settings name no image with it", STALLED, "InvalidSpec",
-        observe(model(engine="tensorflow"), training_job=succeeded_job())),
     Row("it watches for drift, and no pod has told anything yet", DONE, "Serving",
         watching(None, heard=False), ANSWERING, FEW),
     Row("it watches for drift, and has seen too few pictures", DONE, "Serving",

@@ -10,7 +10,6 @@ from lepton_operator.decide.model import claims_needed
 from lepton_operator.facts import Observed
 from lepton_workloads.contract.tasks import TASK_ENV, FetchTask, ServeTask
 from tests.unit.builders import (
-    CONTEXT,
     DIGEST,
     STARTED,
     Obj,
@@ -30,7 +29,6 @@ from tests.unit.builders import (
 from tests.unit.decide.test_model import NEW_DIGEST, NEW_VERSION, VERSION, live, server, with_spec
 
 GATE = ("Stalled", "QuantizationGateNotPassed")
-WITH_TENSORFLOW = replace(CONTEXT, tensorflow_server_image="tensorflow:1")
 
 
 def job(int8: float | None = 0.969, full: float | None = 0.97, digest: str = DIGEST) -> Obj:
@@ -159,29 +157,9 @@ def test_an_address_is_judged_where_it_is_fetched() -> None:
     assert "0.95 in 8 bits" in row(told)["message"]
 
 
-def test_tensorflow_without_an_image_names_the_setting() -> None:
+def test_tensorflow_is_served_from_the_trainers_image() -> None:
     plan = decide(observe(model(engine="tensorflow"), training_job=job()))
-    assert stands(plan) == ("Stalled", "InvalidSpec")
-    assert "LEPTON_TENSORFLOW_SERVER_IMAGE" in row(plan)["message"]
-    assert plan.actions == ()
-    plan = decide(observe(model(engine="tensorflow"), training_job=job()), context=WITH_TENSORFLOW)
     assert served(plan) == (VERSION, "tensorflow", "float32")
-
-
-def test_an_engine_without_an_image_leaves_the_old_one_up() -> None:
-    world = up(model(), job())
-    plan = decide(replace(world, object=with_spec(world.object, engine="tensorflow")))
-    assert stands(plan) == ("Stalled", "InvalidSpec")
-    assert served(plan) == (VERSION, "litert", "float32")
-
-
-def test_a_setting_that_is_gone_leaves_the_servers_alone() -> None:
-    world = up(model(engine="tensorflow"), job(), context=WITH_TENSORFLOW)
-    plan = decide(world)
-    assert stands(plan) == ("Stalled", "InvalidSpec")
-    assert plan.actions == ()
-    assert plan.status["url"] == "http://answers.team.svc"
-    assert states(plan.status)["Available"] == "True"
 
 
 def test_the_claim_for_requests_that_is_missing_is_told() -> None:

@@ -6,7 +6,6 @@ import pytest
 
 from lepton_operator.api.model import ModelArtifact
 from lepton_operator.contain import difference
-from lepton_operator.context import Context
 from lepton_operator.desired.serving import TEMPLATE_ANNOTATION, service, service_url
 from lepton_workloads.contract.tasks import FetchTask, ServeTask
 from tests.unit.builders import CONTEXT, DIGEST
@@ -21,7 +20,6 @@ from tests.unit.desired.test_manifests import (
     task,
 )
 
-WITH_TENSORFLOW = Context("trainer:1", "server:1", tensorflow_server_image="tensorflow:1")
 JOB_ARTIFACT = PATH_ARTIFACT.model_copy(update={"training_job": "cnn"})
 TLS = {"tlsSecret": {"name": "certificate"}}
 TOKENS = {"tokenSecret": {"name": "visitors"}}
@@ -30,7 +28,7 @@ ALARM = {"name": "seven", "labels": ["7"], "sink": {"url": "http://alarms.exampl
 
 def server(**spec: Any) -> Manifest:
     """The server's container."""
-    (one,) = pod_of(serving(context=WITH_TENSORFLOW, **spec))["containers"]
+    (one,) = pod_of(serving(**spec))["containers"]
     return dict(one)
 
 
@@ -83,8 +81,8 @@ def test_nothing_is_on_that_nobody_asked_for() -> None:
 
 
 def test_the_image_follows_the_engine_and_fetching_needs_no_tensorflow() -> None:
-    pod = pod_of(serving(context=WITH_TENSORFLOW, engine="tensorflow"))
-    assert pod["containers"][0]["image"] == "tensorflow:1"
+    pod = pod_of(serving(engine="tensorflow"))
+    assert pod["containers"][0]["image"] == "trainer:1"
     assert pod["initContainers"][0]["image"] == CONTEXT.server_image
     assert task(pod["initContainers"][0], FetchTask).engine == "tensorflow"
     assert task(pod["containers"][0], ServeTask).engine == "tensorflow"

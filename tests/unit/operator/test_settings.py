@@ -66,9 +66,6 @@ def test_decisions_see_images_and_store() -> None:
     assert (context.trainer_image, context.store_access_mode) == ("t:1", "ReadWriteOnce")
 
 
-def test_an_empty_image_for_tensorflow_is_none() -> None:
-    for image in ({}, {"LEPTON_TENSORFLOW_SERVER_IMAGE": ""}):
-        assert load_settings([], image).decision_context().tensorflow_server_image is None
-    named = load_settings([], {"LEPTON_TENSORFLOW_SERVER_IMAGE": "t:1", "LEPTON_DRIFT_INTERVAL_SECONDS": "5"})
-    context = named.decision_context()
-    assert (context.tensorflow_server_image, context.drift_interval_seconds) == ("t:1", 5.0)
+def test_decisions_see_how_often_drift_is_asked_for() -> None:
+    context = load_settings([], {"LEPTON_DRIFT_INTERVAL_SECONDS": "5"}).decision_context()
+    assert context.drift_interval_seconds == 5.0
