@@ -10,11 +10,11 @@ import binascii
 import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import orjson
 
+from lepton_workloads import __version__
 from lepton_workloads.contract.artifact import Tensor
 from lepton_workloads.serve import binary_tensors
 from lepton_workloads.serve.caller import MAX_SOURCE, is_source
@@ -60,7 +60,7 @@ def routes(model: Model) -> list[Route]:
     """The routes of the protocol, those of a model with and without a version."""
 
     async def server_metadata(_: Request) -> Response:
-        return json_response({"name": "lepton", "version": _own_version(), "extensions": EXTENSIONS})
+        return json_response({"name": "lepton", "version": __version__, "extensions": EXTENSIONS})
 
     async def live(_: Request) -> Response:
         return json_response({"live": model.alive}, 200 if model.alive else 503)
@@ -71,8 +71,8 @@ def routes(model: Model) -> list[Route]:
     found = [
         Route("GET", "/v2", "name and extensions of the server", server_metadata),
         Route("GET", "/v2/", "name and extensions of the server", server_metadata),
-        Route("GET", "/v2/health/live", "200 while the process works", live),
-        Route("GET", "/v2/health/ready", "200 once the model answers", ready),
+        Route("GET", "/v2/health/live", "200 while the process works", live, open=True),
+        Route("GET", "/v2/health/ready", "200 once the model answers", ready, open=True),
     ]
     for path in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
         found += [
@@ -99,13 +99,6 @@ def _checked(model: Model, handler: Callable[[Model, Request], Awaitable[Respons
         return await handler(model, request)
 
     return handle
-
-
-def _own_version() -> str:
-    try:
-        return version("lepton")
-    except PackageNotFoundError:  # an image holds the code without its packaging
-        return "0"
 
 
 def _readiness(model: Model, content: dict[str, Any]) -> Response:
