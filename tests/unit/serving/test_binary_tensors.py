@@ -179,6 +179,29 @@ def test_data_in_both_places_are_refused(served: Process) -> None:
     assert "inputs[0] has both data and parameters.binary_data_size" in answer.error
 
 
+def test_damaged_requests_are_the_clients_fault_and_never_an_internal_error(served: Process) -> None:
+    """Bytes are changed and cut at random, in JSON, header and data."""
+    rng = np.random.default_rng(11)
+    one = {"name": "pixels", "datatype": "FP32", "shape": list(BATCH.shape)}
+    binary = {**one, "parameters": {"binary_data_size": len(FULL)}}
+    output = {"name": "probabilities", "parameters": {"binary_data": True, "classification": 2}}
+    short = json.dumps({"id": "7", "inputs": [binary], "outputs": [output]}).encode()
+    long = json.dumps({"id": "7", "inputs": [{**one, "data": BATCH.round(2).tolist()}], "outputs": [output]})
+    for number in range(200):
+        text = bytearray(short if number % 2 else long.encode())
+        for _ in range(rng.integers(0, 4)):
+            text[rng.integers(0, min(len(text), 300))] = rng.integers(0, 256)
+        body = bytes(text) + (FULL if number % 2 else b"")
+        headers = {}
+        if number % 2:
+            length = len(text) + (int(rng.integers(-3, 4)) if rng.random() < 0.2 else 0)
+            headers["Inference-Header-Content-Length"] = str(length)
+        if rng.random() < 0.2:
+            body = body[: rng.integers(0, len(body))]
+        assert served.ask("POST", INFER, body, headers).status in (200, 400)
+    assert ask(served, FULL).status == 200
+
+
 @pytest.fixture
 def client(served: Process) -> Any:
     with triton.InferenceServerClient(f"127.0.0.1:{served.port}") as client:

@@ -84,7 +84,14 @@ NO_TOKENS = [
 
 
 def test_nothing_else_opens_it(guarded: InProcess) -> None:
-    for method, path in (("POST", PREDICT), ("POST", "/classify"), ("GET", "/metrics")):
+    infer = "/v2/models/digits/infer"
+    for method, path in (
+        ("POST", PREDICT),
+        ("POST", infer),
+        ("POST", "/classify"),
+        ("GET", "/metrics"),
+        ("GET", "/v2"),
+    ):
         for value in NO_TOKENS:
             headers = {"Authorization": value} if value else {}
             answer = guarded.ask(method, path, ONE if method == "POST" else None, headers)
@@ -95,7 +102,7 @@ def test_nothing_else_opens_it(guarded: InProcess) -> None:
 
 
 def test_probes_and_the_page_need_no_token(guarded: InProcess) -> None:
-    for path in ("/", "/healthz", "/readyz"):
+    for path in ("/", "/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"):
         assert guarded.get(path).status == 200
 
 
