@@ -12,8 +12,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
-
 from lepton_workloads import __version__
 from lepton_workloads.contract.artifact import Tensor
 from lepton_workloads.serve import binary_tensors
@@ -21,7 +19,7 @@ from lepton_workloads.serve.caller import MAX_SOURCE, is_source
 from lepton_workloads.serve.engine import Floats
 from lepton_workloads.serve.http import HttpError, Request, Response, json_response
 from lepton_workloads.serve.inputs import answers
-from lepton_workloads.serve.json_tensors import flatten, holds_no_booleans, pack
+from lepton_workloads.serve.json_tensors import flatten, holds_no_booleans, load_object, pack
 from lepton_workloads.serve.model import Model
 from lepton_workloads.serve.router import Handler, Route
 from lepton_workloads.serve.tensors import (
@@ -73,8 +71,8 @@ def routes(model: Model) -> list[Route]:
     found = [
         Route("GET", "/v2", "name and extensions of the server", server_metadata),
         Route("GET", "/v2/", "name and extensions of the server", server_metadata),
-        Route("GET", "/v2/health/live", "200 while the process works", live),
-        Route("GET", "/v2/health/ready", "200 once the model answers", ready),
+        Route("GET", "/v2/health/live", "200 while the process works", live, open=True),
+        Route("GET", "/v2/health/ready", "200 once the model answers", ready, open=True),
     ]
     for path in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
         found += [
@@ -181,13 +179,8 @@ def _read(model: Model, body: bytes, length: str) -> Asked:
         HttpError: 400, naming the field.
     """
     text, rest = binary_tensors.split(body, length)
-    try:
-        document = orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        hint = "" if length else f"; before binary data the header {binary_tensors.HEADER} is needed"
-        raise HttpError(400, f"the body is not JSON: {error}{hint}") from None
-    if not isinstance(document, dict):
-        raise HttpError(400, "the body must be a JSON object with inputs")
+    hint = "" if length else f"; before binary data the header {binary_tensors.HEADER} is needed"
+    document = load_object(text, model.input_shape, "inputs", hint)
     name = document.get("id")
     if name is not None and not (isinstance(name, str) and len(name) <= MAX_ID):
         raise HttpError(400, f"id must be a text of at most {MAX_ID} characters")
