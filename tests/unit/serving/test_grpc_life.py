@@ -276,7 +276,11 @@ def test_what_is_no_grpc_leaves_nothing_in_the_log(root: Path) -> None:
     server = Process(root, LEPTON_TASK=task.to_json())
     port = until(lambda: server.lines("Ready"), "the server")[0]["grpc_port"]
     before = server.log.read_text()
-    for data in (b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01nonsense" * 9, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" * 9):
+    for data in (
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"\x16\x03\x01nonsense" * 9,
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" * 9,
+    ):
         with socket.create_connection(("127.0.0.1", port), timeout=DEADLINE_SECONDS) as connection:
             connection.sendall(data)
             with suppress(ConnectionError):

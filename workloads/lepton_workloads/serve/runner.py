@@ -229,7 +229,7 @@ def compose(
     engine.start()
     server = Server(config, model, metrics, watchers, linger=linger, tls=tls)
     if task.grpc:
-        # By itself gRPC writes a line past our log for each bad handshake. It is large: imported only where it is wanted.
+        # Large, so imported only where it is wanted. By itself it writes a line past our log for each bad handshake.
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
         from lepton_workloads.serve.grpc_server import GrpcServer
 
