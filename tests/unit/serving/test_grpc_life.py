@@ -1,10 +1,11 @@
 """The gRPC server's start, limits, deadlines, security and drain."""
 
 import signal
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -203,7 +204,9 @@ def test_bytes_that_are_no_message_are_refused(grpc_served: Process, data: bytes
 def test_a_call_without_a_message_is_refused(grpc_served: Process) -> None:
     with connected(grpc_served.grpc_port) as stub:
         call = stub.channel.stream_unary(INFER)
-        assert refused(lambda: call(iter(()))) == ("INVALID_ARGUMENT", "the call holds no message")
+        code, details = refused(lambda: call(iter(())))
+        assert code == "INVALID_ARGUMENT"
+        assert details == f"the call holds no message of at most {TASK.max_request_bytes} bytes"
 
 
 def test_a_message_above_the_limit_is_refused(grpc_served: Process) -> None:
@@ -265,6 +268,26 @@ def test_a_client_that_sends_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch
         ended.set()
         assert (code, details) == ("DEADLINE_EXCEEDED", "the message was not whole after 0.2 seconds")
         assert stub.infer().model_name == "digits"
+
+
+def test_what_is_no_grpc_leaves_nothing_in_the_log(root: Path) -> None:
+    Secret(root / "lepton" / "tls", certificate(root / "first"))
+    task = GRPC.model_copy(update={"tls": True})
+    server = Process(root, LEPTON_TASK=task.to_json())
+    port = until(lambda: server.lines("Ready"), "the server")[0]["grpc_port"]
+    before = server.log.read_text()
+    for data in (
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"\x16\x03\x01nonsense" * 9,
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" * 9,
+    ):
+        with socket.create_connection(("127.0.0.1", port), timeout=DEADLINE_SECONDS) as connection:
+            connection.sendall(data)
+            with suppress(ConnectionError):
+                while connection.recv(1000):
+                    pass  # until the server has closed it
+    assert server.log.read_text() == before
+    server.kill()
 
 
 def test_damaged_messages_are_the_clients_fault(grpc_served: Process) -> None:

@@ -196,7 +196,7 @@ class Calls:
         except TimeoutError:
             raise HttpError(408, f"the message was not whole after {BODY_SECONDS} seconds") from None
         if not isinstance(data, bytes):
-            raise HttpError(400, "the call holds no message")
+            raise HttpError(400, f"the call holds no message of at most {self._limit} bytes")
         return data
 
 

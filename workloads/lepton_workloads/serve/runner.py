@@ -8,6 +8,7 @@ in flight have the rest of `drain_seconds`, and the process exits with 0.
 import asyncio
 import gc
 import logging
+import os
 import resource
 import signal
 import socket
@@ -228,7 +229,8 @@ def compose(
     engine.start()
     server = Server(config, model, metrics, watchers, linger=linger, tls=tls)
     if task.grpc:
-        # Tens of megabytes, only where it is wanted.
+        # Large, so imported only where it is wanted. By itself it writes a line past our log for each bad handshake.
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")
         from lepton_workloads.serve.grpc_server import GrpcServer
 
         server.grpc = GrpcServer(
