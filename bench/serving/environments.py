@@ -2,20 +2,27 @@
 
 import asyncio
 import hashlib
+import os
 import sys
 from pathlib import Path
 
 from bench.client import BenchError
-from images.recipe import cache_folder
 
 PEERS = Path(__file__).parent / "peers"
 INSTALLED = "installed"
 """Holds the digest of the requirements that the environment was made from."""
 
 
+def cache_folder() -> Path:
+    """Where what is kept between runs lies: `bench` in LEPTON_CACHE, else in the user's cache."""
+    chosen = os.environ.get("LEPTON_CACHE")
+    user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return (Path(chosen).absolute() if chosen else user / "lepton") / "bench"
+
+
 def folder_of(name: str) -> Path:
     """Where the environment of `peers/NAME.txt` is."""
-    return cache_folder() / "bench" / name
+    return cache_folder() / name
 
 
 def python_of(name: str) -> Path:

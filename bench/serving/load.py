@@ -1,19 +1,20 @@
 """The load: so many connections, each of which sends its next request as soon as the last one is answered.
 
-`python -m bench.serving.load JSON` prints a `Taken` as JSON. It is a process of its own, pinned to a core where no server
-runs. Requests are bytes that were made before, and of an answer only what is needed is looked at, so that one core asks
-faster than another one can answer.
+`python -m bench.serving.load JSON` prints a `Taken` as JSON. It is a process of its own, pinned to a core where no
+server runs. Requests are bytes that were made before, and of an answer only what is needed is looked at, so that one
+core asks faster than another one can answer.
 """
 
 import asyncio
+import contextlib
 import dataclasses
 import json
 import socket
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -26,7 +27,6 @@ PATIENCE_SECONDS = 10.0
 """A request that isn't answered so long after the measuring ended counts as unanswered."""
 BACKOFF_SECONDS = 0.05
 """Pause of a connection after an error, as a client that doesn't make an overload worse has it."""
-LOOK_SECONDS = 0.01
 MOST_ANSWERS = 200_000
 """No more are counted in one cell."""
 
@@ -131,6 +131,11 @@ class Tally:
     counting: bool = False
     """Whether the warm-up is over."""
     ended: bool = False
+    """No more requests are sent."""
+    enough: asyncio.Event = field(default_factory=asyncio.Event)
+    """MOST_ANSWERS have come."""
+    idle: asyncio.Event = field(default_factory=asyncio.Event)
+    """All has ended, and nothing is waited for."""
     begin: float = 0.0
     last: float = 0.0
     """When the last good answer came."""
@@ -139,6 +144,22 @@ class Tally:
     errors: Counter[str] = field(default_factory=Counter)
     waiting: int = 0
     """Requests that are on their way."""
+
+    def sent(self) -> None:
+        """A request is on its way."""
+        self.waiting += 1
+
+    def arrived(self) -> None:
+        """A request waits no more, whatever came of it."""
+        self.waiting -= 1
+        if self.ended and self.waiting == 0:
+            self.idle.set()
+
+    def end(self) -> None:
+        """From now on no request is sent."""
+        self.ended = True
+        if self.waiting == 0:
+            self.idle.set()
 
     def answered(self, sent: float, status: int) -> None:
         """An answer came now to a request of then."""
@@ -149,7 +170,8 @@ class Tally:
             self.last = now
             # What was on its way before the measuring began waits in it only from then on, but took what it took.
             self.times.append(now - sent)
-            self.ended = self.ended or len(self.times) >= MOST_ANSWERS
+            if len(self.times) >= MOST_ANSWERS:
+                self.enough.set()
         else:
             self.errors[str(status)] += 1
 
@@ -188,8 +210,8 @@ class Connection(asyncio.Protocol):
             return
         status = self._parser.status
         self._parser.reset()
-        self._end_waiting()
         self._tally.answered(self._sent, status)
+        self._end_waiting()
         if status == 200:
             self._send()
         else:
@@ -206,13 +228,13 @@ class Connection(asyncio.Protocol):
         if self._transport is None or self._transport.is_closing() or self._tally.ended:
             return
         self._waits = True
-        self._tally.waiting += 1
+        self._tally.sent()
         self._sent = time.perf_counter()
         self._transport.write(self._tally.request)
 
     def _end_waiting(self) -> None:
         self._waits = False
-        self._tally.waiting -= 1
+        self._tally.arrived()
 
     def _give_up(self, what: str) -> None:
         self._end_waiting()
@@ -229,10 +251,10 @@ async def take(load: Load) -> Taken:
     tally.begin = tally.last = time.perf_counter()
     cpu, own = cpu_seconds(load.pid), time.process_time()
     tally.counting = True
-    await _until(lambda: tally.ended, load.seconds)
+    await _wait(tally.enough, load.seconds)
     own_share = (time.process_time() - own) / (time.perf_counter() - tally.begin)
-    tally.ended = True
-    await _until(lambda: tally.waiting == 0, PATIENCE_SECONDS)
+    tally.end()
+    await _wait(tally.idle, PATIENCE_SECONDS)
     cpu = cpu_seconds(load.pid) - cpu
     tally.counting = False
     unanswered = tally.waiting
@@ -265,7 +287,7 @@ async def _client(port: int, tally: Tally) -> None:
     while not tally.ended:
         lost = asyncio.Event()
         try:
-            transport, _ = await loop.create_connection(lambda: Connection(tally, lost), "127.0.0.1", port)  # noqa: B023
+            transport, _ = await loop.create_connection(partial(Connection, tally, lost), "127.0.0.1", port)
         except OSError:
             tally.failed("refused")
             await asyncio.sleep(BACKOFF_SECONDS)
@@ -277,11 +299,10 @@ async def _client(port: int, tally: Tally) -> None:
         await asyncio.sleep(BACKOFF_SECONDS)
 
 
-async def _until(condition: Callable[[], bool], seconds: float) -> None:
-    """Returns when it is true, or after so long."""
-    end = time.perf_counter() + seconds
-    while not condition() and time.perf_counter() < end:
-        await asyncio.sleep(min(LOOK_SECONDS, max(end - time.perf_counter(), 0)))
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    """Until it is set, or so long."""
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), seconds)
 
 
 def main() -> None:

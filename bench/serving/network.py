@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.client import BenchError
-from images.recipe import cache_folder
+from bench.serving.environments import cache_folder
 
 ROOT = Path(__file__).parents[2]
 MAKER = ROOT / "bench/serving/making.py"
@@ -73,7 +73,7 @@ async def made(peers_python: Path | None) -> Network:
     Raises:
         BenchError: it can't be made.
     """
-    network = Network(cache_folder() / "bench" / f"{KEPT}-{_digest()}")
+    network = Network(cache_folder() / f"{KEPT}-{_digest()}")
     if not network.folder.exists():
         for old in network.folder.parent.glob(f"{KEPT}-*"):
             shutil.rmtree(old)

@@ -81,7 +81,10 @@ def infer_v2(network: Network, _: str) -> Asked:
         }
     ).encode()
     return Asked(
-        f"/v2/models/{NAME}/infer", head + tensor, OCTETS, (("Inference-Header-Content-Length", str(len(head))),)
+        f"/v2/models/{NAME}/infer",
+        head + tensor,
+        OCTETS,
+        (("Inference-Header-Content-Length", str(len(head))),),
     )
 
 

@@ -20,6 +20,12 @@ def tree(pid: int) -> list[int]:
     return found
 
 
+def birth(pid: int) -> str:
+    """When it was started, in the kernel's ticks; empty when it has ended. Tells it from a later one of its number."""
+    fields = _stat(pid)
+    return fields[19] if fields and fields[0] != "Z" else ""
+
+
 def cpu_seconds(pid: int) -> float:
     """User and system time so far of the tree, and of the children that have ended."""
     return sum(sum(map(int, fields[11:15])) for one in tree(pid) if (fields := _stat(one))) / TICKS
