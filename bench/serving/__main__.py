@@ -3,8 +3,7 @@
 import argparse
 import asyncio
 
-from bench.measures.serving import say
-from bench.measures.training import cores
+from bench.cores import cores
 from bench.serving.results import markdown
 from bench.serving.run import Bench, Plan
 from bench.serving.servers import BY_NAME
@@ -19,7 +18,7 @@ def main() -> None:
     servers = [BY_NAME[name] for name in arguments.names] or list(BY_NAME.values())
     server_core, load_core = cores(2)
     plan = Plan(seconds=arguments.seconds, warm_up=0.2, rounds=1, servers=servers)
-    print(markdown(asyncio.run(Bench(plan, server_core, load_core, say).run())))
+    print(markdown(asyncio.run(Bench(plan, server_core, load_core).run())))
 
 
 if __name__ == "__main__":

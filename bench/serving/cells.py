@@ -1,8 +1,8 @@
 """What is measured: cells of server, kind of request and number of clients, and the goals made of them.
 
-The slow engine's cells are taken once; they are a hundred times away from the others. All cells of the others are taken
-in the first round, and those that goals are made of in further rounds; the servers take turns at each kind and number of
-clients.
+The slow engine's cells are taken once; they are a hundred times away from the others. All cells of the others are
+taken in the first round, and those that goals are made of in further rounds; the servers take turns at each kind and
+number of clients.
 """
 
 from collections.abc import Iterable, Mapping

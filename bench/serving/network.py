@@ -96,7 +96,10 @@ def _digest() -> str:
 
 async def _call(*command: str) -> None:
     environment = {key: value for key, value in os.environ.items() if not key.startswith("LEPTON_")}
-    environment |= {"TF_CPP_MIN_LOG_LEVEL": "2"}
+    environment |= {
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+        "PYTHONPATH": os.pathsep.join((f"{ROOT / 'workloads'}", f"{ROOT}")),
+    }
     process = await asyncio.create_subprocess_exec(
         *command, cwd=ROOT, env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )

@@ -152,9 +152,9 @@ def errors_in_words(errors: Mapping[str, int]) -> str:
 
 
 def _column(row: Sequence[Taken | None], show: Callable[[Taken], str]) -> str:
-    """`a / b / c`; one of them where all are the same word."""
+    """`a / b / c`; one word where there are no numbers at all."""
     texts = ["-" if taken is None else show(taken) for taken in row]
-    return texts[0] if len(set(texts)) == 1 else " / ".join(texts)
+    return texts[0] if set(texts) in ({"none"}, {"-"}) else " / ".join(texts)
 
 
 def _number(value: float) -> str:

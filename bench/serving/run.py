@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,8 +26,6 @@ FILES = {"float32": "model.tflite", "int8": "model.int8.tflite"}
 CONVERTER = "kserve"
 """The environment that can make the ONNX file."""
 
-Say = Callable[[str], None]
-
 
 @dataclass(frozen=True)
 class Plan:
@@ -43,11 +41,10 @@ class Plan:
 class Bench:
     """One run."""
 
-    def __init__(self, plan: Plan, server_core: int, load_core: int, say: Say) -> None:
+    def __init__(self, plan: Plan, server_core: int, load_core: int) -> None:
         self.plan = plan
         self.results = Results()
         self._cores = server_core, load_core
-        self._say = say
         self._logs = cache_folder() / "logs"
         self._running: dict[str, Running] = {}
 
@@ -59,7 +56,7 @@ class Bench:
         """
         self._logs.mkdir(parents=True, exist_ok=True)
         there = await self._install()
-        self._say("making the network")
+        say("making the network")
         network = await made(there.get(CONVERTER))
         servers = [server for server in self.plan.servers if server.environment in (None, *there)]
         with _on_core(self._cores[1]):
@@ -79,7 +76,7 @@ class Bench:
         found = {}
         needed = {server.environment for server in self.plan.servers} | {CONVERTER}
         for name in sorted(filter(None, needed)):
-            self._say(f"environment {name}")
+            say(f"environment {name}")
             try:
                 found[name] = await ensure(name)
             except BenchError as error:
@@ -111,15 +108,15 @@ class Bench:
             await running.check()
         except BenchError as error:
             self.results.failures[server.name] = str(error)
-            self._say(f"{server.name}: {error}")
+            say(f"{server.name}: {error}")
             del self._running[server.name]
             await running.stop()
             return
         self.results.add_start(server.name, running.start_seconds)
         self.results.wrong |= {(server.name, kind): why for kind, why in running.wrong.items()}
         for kind, why in running.wrong.items():
-            self._say(f"{server.name}, {kind}: {why}")
-        self._say(f"{server.name}: answers after {running.start_seconds:.2f} s")
+            say(f"{server.name}, {kind}: {why}")
+        say(f"{server.name}: answers after {running.start_seconds:.2f} s")
 
     async def _take(self, cells: Iterable[Cell]) -> None:
         for cell in cells:
@@ -129,12 +126,12 @@ class Bench:
                 taken = await self._take_one(self._running[cell.server], cell)
             except BenchError as error:
                 self.results.failures[cell.server] = str(error)
-                self._say(f"{cell.server}: {error}")
+                say(f"{cell.server}: {error}")
                 continue
             self.results.add_cell(cell, taken)
             told = f"{taken.rate:.0f}/s, p50 {taken.p50:.2f} ms, p99 {taken.p99:.2f} ms"
             cost = f"{taken.cpu_per_answer:.0f} us of CPU, errors {taken.errors}, load {taken.client_cpu:.0%}"
-            self._say(f"{cell.server}, {cell.kind}, {cell.clients} clients: {told}, {cost}")
+            say(f"{cell.server}, {cell.kind}, {cell.clients} clients: {told}, {cost}")
 
     async def _take_one(self, running: Running, cell: Cell) -> Taken:
         """One cell, by a load process.
@@ -163,7 +160,7 @@ class Bench:
                 str(PEERS / "bare_loop.py"), str(self.plan.seconds), **variables,
             )  # fmt: skip
             self.results.loops[precision] = json.loads(output)["rate"]
-            self._say(f"engine in a loop, {precision}: {self.results.loops[precision]:.0f}/s")
+            say(f"engine in a loop, {precision}: {self.results.loops[precision]:.0f}/s")
 
 
 async def _call(core: int, seconds: float, *arguments: str, **variables: str) -> str:
@@ -198,3 +195,8 @@ def _on_core(core: int) -> Iterator[None]:
         yield
     finally:
         os.sched_setaffinity(0, before)
+
+
+def say(line: str) -> None:
+    """What goes on, for whoever waits."""
+    print(f"           {line}", file=sys.stderr, flush=True)
