@@ -64,11 +64,8 @@ class Network:
         return found
 
 
-async def made(peers_python: Path | None) -> Network:
-    """The network; ONNX is added as soon as an environment that can convert it is there.
-
-    Args:
-        peers_python: interpreter with Keras, onnx and tf2onnx; None when that could not be installed.
+async def made() -> Network:
+    """The network, without ONNX.
 
     Raises:
         BenchError: it can't be made.
@@ -81,9 +78,22 @@ async def made(peers_python: Path | None) -> Network:
         with tempfile.TemporaryDirectory(dir=network.folder.parent, prefix=".making-") as temporary:
             await _call(sys.executable, "-m", "bench.serving.making", temporary)
             (Path(temporary) / "made").rename(network.folder)
-    if peers_python is not None and not network.onnx.exists():
-        await _call(str(peers_python), str(ONNX_MAKER), str(network.model / "model.keras"), str(network.onnx))
     return network
+
+
+async def add_onnx(network: Network, python: Path) -> None:
+    """Convert it for ONNX Runtime, where that has not been done.
+
+    Args:
+        python: interpreter with Keras, onnx and tf2onnx.
+
+    Raises:
+        BenchError: it can't be converted.
+    """
+    if not network.onnx.exists():
+        unfinished = network.folder / "unfinished.onnx"
+        await _call(str(python), str(ONNX_MAKER), str(network.model / "model.keras"), str(unfinished))
+        unfinished.rename(network.onnx)
 
 
 def _digest() -> str:

@@ -16,10 +16,10 @@ from bench.serving import process
 from bench.serving.cells import ROUNDS, Cell, cells_of, round_of_fast
 from bench.serving.environments import PEERS, cache_folder, ensure
 from bench.serving.load import PATIENCE_SECONDS, Load, Taken
-from bench.serving.network import ROOT, Network, made
+from bench.serving.network import ROOT, Network, add_onnx, made
 from bench.serving.process import Running
 from bench.serving.results import Results
-from bench.serving.servers import SERVERS, Server
+from bench.serving.servers import ONNX_RUNTIME, SERVERS, Server
 from bench.serving.usage import memory_mib
 
 FILES = {"float32": "model.tflite", "int8": "model.int8.tflite"}
@@ -57,8 +57,10 @@ class Bench:
         self._logs.mkdir(parents=True, exist_ok=True)
         there = await self._install()
         say("making the network")
-        network = await made(there.get(CONVERTER))
-        servers = [server for server in self.plan.servers if server.environment in (None, *there)]
+        network = await made()
+        if CONVERTER in there:
+            await self._convert(network, there[CONVERTER])
+        servers = [server for server in self.plan.servers if server.name not in self.results.failures]
         with _on_core(self._cores[1]):
             await self._take_loops(network)
             fast = [server for server in servers if not server.slow]
@@ -84,6 +86,14 @@ class Bench:
                     if server.environment == name:
                         self.results.failures[server.name] = f"it can't be installed: {error}"
         return found
+
+    async def _convert(self, network: Network, python: Path) -> None:
+        try:
+            await add_onnx(network, python)
+        except BenchError as error:
+            for server in self.plan.servers:
+                if server.engine == ONNX_RUNTIME:
+                    self.results.failures[server.name] = f"the network can't be converted: {error}"
 
     @contextlib.asynccontextmanager
     async def _started(self, servers: Iterable[Server], network: Network) -> AsyncIterator[list[str]]:

@@ -13,7 +13,7 @@ from lepton_workloads.paths import ROOT_ENV
 from lepton_workloads.serve.settings import ACCESS_LOG_ENV, PORT_ENV
 
 LEPTON, INT8, BARE = "lepton", "lepton-int8", "bare"
-SLOW_ENGINE = "model.predict"
+SLOW_ENGINE, ONNX_RUNTIME = "model.predict", "ONNX Runtime"
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +118,10 @@ SERVERS = (
         variables=LITERT,
     ),
     Server(
-        "kserve-onnx", "KServe", "ONNX Runtime", _program("kserve_server"), IN_KSERVE, "kserve", ONNX,
+        "kserve-onnx", "KServe", ONNX_RUNTIME, _program("kserve_server"), IN_KSERVE, "kserve", ONNX,
     ),
     Server(
-        "fastapi-onnx", "FastAPI", "ONNX Runtime", _program("fastapi_app"), IN_FASTAPI, "kserve", ONNX,
+        "fastapi-onnx", "FastAPI", ONNX_RUNTIME, _program("fastapi_app"), IN_FASTAPI, "kserve", ONNX,
     ),
     Server(
         "fastapi-litert", "FastAPI", "LiteRT", _program("fastapi_app"), {"large": raw("/classify")}, "kserve",
