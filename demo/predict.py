@@ -23,11 +23,11 @@ LEAST_RIGHT = 8
 
 
 @contextmanager
-def forwarded(kubectl: Kubectl, service: str, namespace: str) -> Iterator[str]:
-    """`kubectl port-forward` to the Service on a free port; gives the address."""
+def forwarded(kubectl: Kubectl, service: str, namespace: str, port: int = 80) -> Iterator[str]:
+    """`kubectl port-forward` of that port of the Service to a free one here; gives the address."""
     process = subprocess.Popen(
         kubectl.arguments(
-            "port-forward", "-n", namespace, f"service/{service}", ":80", "--address", "127.0.0.1"
+            "port-forward", "-n", namespace, f"service/{service}", f":{port}", "--address", "127.0.0.1"
         ),
         env=environment(),
         stdout=subprocess.PIPE,
@@ -41,11 +41,11 @@ def forwarded(kubectl: Kubectl, service: str, namespace: str) -> Iterator[str]:
         assert process.stderr is not None
         line = process.stdout.readline()
         timer.cancel()
-        port = re.search(r"127\.0\.0\.1:(\d+)", line)
-        if not port:
+        found = re.search(r"127\.0\.0\.1:(\d+)", line)
+        if not found:
             process.kill()
             raise DemoError(f"kubectl port-forward failed: {process.stderr.read().strip()}")
-        yield f"http://127.0.0.1:{port[1]}"
+        yield f"http://127.0.0.1:{found[1]}"
     finally:
         timer.cancel()
         process.terminate()

@@ -1,6 +1,7 @@
 """What the tests do with a cluster: apply, look, wait for a condition with a deadline, ask over HTTP."""
 
 import json
+import ssl
 import time
 import urllib.error
 import urllib.request
@@ -169,10 +170,10 @@ class Namespace:
             raise AssertionError(f"{error}: {sorted(self.children())}") from error
 
     @contextmanager
-    def http(self, service: str) -> Iterator["Http"]:
-        """The Service's port 80, forwarded to this machine."""
-        with forwarded(self.kubectl, service, self.name) as address:
-            yield Http(address)
+    def http(self, service: str, port: int = 80, token: str = "") -> Iterator["Http"]:
+        """A port of the Service, forwarded to this machine; 443 is HTTPS with a certificate that nobody knows."""
+        with forwarded(self.kubectl, service, self.name, port) as address:
+            yield Http(address.replace("http:", "https:") if port == 443 else address, token)
 
     def run_python(
         self, name: str, image: str, code: str, claim: str | None = None, deadline: float = 90
@@ -194,11 +195,24 @@ class Http:
     """An HTTP client of one address."""
 
     address: str
+    token: str = ""
 
-    def call(self, path: str, body: bytes | None = None, kind: str = "application/json") -> tuple[int, Any]:
-        """Status code and parsed JSON (or text); GET without a body, else POST."""
-        request = urllib.request.Request(self.address + path, data=body, headers={"Content-Type": kind})
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    def call(
+        self,
+        path: str,
+        body: bytes | None = None,
+        kind: str = "application/json",
+        headers: dict[str, str] | None = None,
+    ) -> tuple[int, Any]:
+        """Status code and parsed JSON (text or bytes, where it is none); GET without a body, else POST."""
+        told = {"Content-Type": kind, **(headers or {})}
+        if self.token:
+            told["Authorization"] = f"Bearer {self.token}"
+        request = urllib.request.Request(self.address + path, data=body, headers=told)
+        context = ssl._create_unverified_context()
+        opener = urllib.request.build_opener(
+            urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
+        )
         try:
             with opener.open(request, timeout=30) as answer:
                 return answer.status, parsed(answer.read())
@@ -207,11 +221,15 @@ class Http:
 
 
 def parsed(body: bytes) -> Any:
-    """JSON where it is JSON, else text."""
+    """JSON where it is JSON, else text, else the bytes."""
     try:
-        return json.loads(body)
+        text = body.decode()
     except ValueError:
-        return body.decode(errors="replace")
+        return body
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 def python_pod(name: str, image: str, code: str, claim: str | None = None, restart: str = "Never") -> Object:

@@ -1,12 +1,16 @@
 """`python -m lepton_workloads.fetch`: brings an artifact into `MODEL_DIR`, where the server finds it.
 
 Only the files that the server needs are taken, each is checked against SHA256SUMS, and the names appear by
-renames at the end, SHA256SUMS last. Running again in the same folder gives the same end.
+renames at the end, SHA256SUMS last. Running again in the same folder gives the same end. An 8-bit network is let
+through only when it is accurate enough.
 """
 
+import contextlib
 import hashlib
+import json
 import os
 import re
+import shutil
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -15,7 +19,10 @@ from pydantic import ValidationError
 from lepton_workloads.archive import BadArchive, Opener, open_archive
 from lepton_workloads.contract.artifact import (
     CHECKSUMS_FILE,
+    INT8_FILE,
     LITERT_FILE,
+    METRICS_FILE,
+    SAVED_MODEL_DIR,
     SERVING_FILES,
     SIGNATURE_FILE,
     Signature,
@@ -27,10 +34,12 @@ from lepton_workloads.logs import Log
 from lepton_workloads.paths import place
 from lepton_workloads.termination import WorkloadError, run_and_exit
 
-NEEDED_FILES = (LITERT_FILE, SIGNATURE_FILE)
-TEMPORARY = ".tmp-"
+TEMPORARY = ".tmp"
+"""Folder in which files lie until all are whole."""
 MAX_CHECKSUMS_BYTES = 1024**2
 CHUNK_BYTES = 256 * 1024
+MAX_FILES = 1000
+"""Of a SavedModel: a variable or a table of words is a file."""
 _LINE = re.compile(r"([0-9a-fA-F]{64}) [ *](.+)")
 
 log = Log(__name__)
@@ -41,7 +50,7 @@ def fetch(task: FetchTask, source_dir: Path, model_dir: Path) -> None:
 
     Raises:
         WorkloadError: `SourceNotFound`, `DownloadFailed`, `ChecksumMismatch`, `InvalidData`, `InvalidSpec`,
-            `StorageFailed`.
+            `QuantizationGateNotPassed`, `StorageFailed`.
     """
     if (task.path is None) == (task.url is None):
         raise _terminal(Failure.INVALID_SPEC, "exactly one of path and url must be given")
@@ -76,11 +85,12 @@ def _fetch_folder(task: FetchTask, path: str, source_dir: Path, model_dir: Path)
             raise _terminal(Failure.INVALID_DATA, f"{name} in the folder {path!r} is no regular file")
         return file.open("rb")
 
-    _install(open_file, f"folder {path!r}", model_dir, task.max_bytes, digest=task.sha256)
+    _install(open_file, f"folder {path!r}", model_dir, task, digest=task.sha256)
 
 
 def _fetch_url(task: FetchTask, url: str, model_dir: Path) -> None:
-    archive = model_dir / f"{TEMPORARY}archive"
+    archive = _temporary(model_dir, "archive")
+    archive.parent.mkdir(exist_ok=True)
     log.info("Began to download", max_bytes=task.max_bytes)
     digest = download(url, archive, task.max_bytes)
     log.info("Downloaded", bytes=archive.stat().st_size, sha256=digest)
@@ -90,12 +100,12 @@ def _fetch_url(task: FetchTask, url: str, model_dir: Path) -> None:
         )
     try:
         with open_archive(archive, CHECKSUMS_FILE, task.max_bytes) as open_member:
-            _install(open_member, "archive", model_dir, task.max_bytes, digest=None)
+            _install(open_member, "archive", model_dir, task, digest=None)
     except BadArchive as error:
         raise _terminal(Failure.INVALID_DATA, str(error)) from error
 
 
-def _install(opener: Opener, source: str, model_dir: Path, max_bytes: int, digest: str | None) -> None:
+def _install(opener: Opener, source: str, model_dir: Path, task: FetchTask, digest: str | None) -> None:
     """Copies, checks, renames. `digest` is that of SHA256SUMS, when it is known."""
     sums = _read_checksums(opener, source)
     found = hashlib.sha256(sums).hexdigest()
@@ -103,21 +113,67 @@ def _install(opener: Opener, source: str, model_dir: Path, max_bytes: int, diges
         message = f"{CHECKSUMS_FILE} in the {source} has the sha256 {found}, not {digest.lower()}"
         raise _terminal(Failure.CHECKSUM_MISMATCH, message)
     checksums = _parse_checksums(sums)
-    for name in NEEDED_FILES:
-        if name not in checksums:
-            raise _terminal(Failure.INVALID_DATA, f"{CHECKSUMS_FILE} in the {source} does not list {name}")
-    names = [name for name in SERVING_FILES if name in checksums]
+    names = _wanted(task, checksums, source)
     total = 0
     for name in names:
-        total += _copy(opener, name, source, model_dir, checksums[name], max_bytes - total)
+        total += _copy(opener, name, source, model_dir, checksums[name], task.max_bytes - total)
     try:
         Signature.model_validate_json(_temporary(model_dir, SIGNATURE_FILE).read_bytes())
     except ValidationError as error:
         raise _terminal(Failure.INVALID_DATA, f"{SIGNATURE_FILE} in the {source}: {error}") from error
+    if task.precision == "int8":
+        _check_accuracy(_temporary(model_dir, METRICS_FILE), task.max_accuracy_drop)
     _temporary(model_dir, CHECKSUMS_FILE).write_bytes(sums)
     for name in (*names, CHECKSUMS_FILE):
+        (model_dir / name).parent.mkdir(parents=True, exist_ok=True)
         _temporary(model_dir, name).replace(model_dir / name)
     log.info("Fetched artifact", digest=found, files=len(names), bytes=total)
+
+
+def _wanted(task: FetchTask, checksums: dict[str, str], source: str) -> list[str]:
+    """The files that this engine's server reads, by what SHA256SUMS lists."""
+    needed = [SIGNATURE_FILE]
+    if task.engine == "tensorflow":
+        needed += [name for name in checksums if name.startswith(f"{SAVED_MODEL_DIR}/")]
+        if len(needed) == 1:
+            raise _terminal(
+                Failure.INVALID_DATA, f"{CHECKSUMS_FILE} in the {source} lists no {SAVED_MODEL_DIR}/"
+            )
+        if len(needed) > MAX_FILES:
+            raise _terminal(
+                Failure.INVALID_DATA, f"{SAVED_MODEL_DIR}/ in the {source} has more than {MAX_FILES} files"
+            )
+        if bad := next((name for name in needed if ".." in PurePosixPath(name).parts), None):
+            raise _terminal(
+                Failure.INVALID_DATA, f"{CHECKSUMS_FILE} in the {source} lists {bad!r}: it must not hold '..'"
+            )
+    else:
+        needed.append(LITERT_FILE)
+    if task.precision == "int8":
+        if INT8_FILE not in checksums:
+            text = f"the version in the {source} has no {INT8_FILE}: write precision: float32"
+            raise _terminal(Failure.QUANTIZATION_GATE_NOT_PASSED, text)
+        needed += [INT8_FILE, METRICS_FILE]
+    for name in needed:
+        if name not in checksums:
+            raise _terminal(Failure.INVALID_DATA, f"{CHECKSUMS_FILE} in the {source} does not list {name}")
+    return list(dict.fromkeys([*needed, *(name for name in SERVING_FILES if name in checksums)]))
+
+
+def _check_accuracy(metrics: Path, allowed: float) -> None:
+    """Raises `QuantizationGateNotPassed` when 8 bits cost too much accuracy, or nobody measured it."""
+    try:
+        judged = json.loads(metrics.read_bytes())["quantization"]
+        drop = float(judged["floatAccuracy"]) - float(judged["int8Accuracy"])
+    except (ValueError, KeyError, TypeError):
+        text = f"{METRICS_FILE} tells no accuracy of {INT8_FILE}: write precision: float32"
+        raise _terminal(Failure.QUANTIZATION_GATE_NOT_PASSED, text) from None
+    if not drop <= allowed:
+        text = (
+            f"in 8 bits the accuracy is {judged['int8Accuracy']:.4f}, in 32 bits {judged['floatAccuracy']:.4f}: "
+            f"a drop above maxAccuracyDrop ({allowed:g}); raise that, or write precision: float32"
+        )
+        raise _terminal(Failure.QUANTIZATION_GATE_NOT_PASSED, text)
 
 
 def _read_checksums(opener: Opener, source: str) -> bytes:
@@ -151,7 +207,9 @@ def _copy(opener: Opener, name: str, source: str, model_dir: Path, expected: str
     """Copies one file to its temporary name; returns its size in bytes."""
     digest = hashlib.sha256()
     size = 0
-    with _opened(opener, name, source) as file, _temporary(model_dir, name).open("wb") as copy:
+    temporary = _temporary(model_dir, name)
+    temporary.parent.mkdir(parents=True, exist_ok=True)
+    with _opened(opener, name, source) as file, temporary.open("wb") as copy:
         while chunk := file.read(CHUNK_BYTES):
             size += len(chunk)
             if size > max_bytes:
@@ -173,12 +231,12 @@ def _opened(opener: Opener, name: str, source: str) -> IO[bytes]:
 
 
 def _temporary(model_dir: Path, name: str) -> Path:
-    return model_dir / f"{TEMPORARY}{name}"
+    return model_dir / TEMPORARY / name
 
 
 def _remove_temporary(model_dir: Path) -> None:
-    for left in model_dir.glob(f"{TEMPORARY}*"):
-        left.unlink(missing_ok=True)
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(model_dir / TEMPORARY)
 
 
 def _not_found(message: str) -> WorkloadError:

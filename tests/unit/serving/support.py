@@ -209,6 +209,7 @@ class FakeEngine:
 
     input_shape = SHAPE
     output_size = len(LABELS)
+    batch = 1
 
     def __init__(self, answer: Callable[[np.ndarray], np.ndarray] | None = None) -> None:
         self.gate = threading.Event()

@@ -65,8 +65,9 @@ def test_a_folder_is_copied_without_what_only_training_needs(folders: Folders) -
 def test_fetching_again_gives_the_same_end(folders: Folders) -> None:
     folders.fetch()
     (folders.model / "model.tflite").write_bytes(b"half")
-    (folders.model / ".tmp-model.tflite").write_bytes(b"left by a killed container")
-    (folders.model / ".tmp-archive").write_bytes(b"left by a killed container")
+    (folders.model / ".tmp").mkdir()
+    (folders.model / ".tmp" / "model.tflite").write_bytes(b"left by a killed container")
+    (folders.model / ".tmp" / "archive").write_bytes(b"left by a killed container")
     folders.fetch()
     assert folders.complete()
 
@@ -124,6 +125,82 @@ def test_lines_of_sha256sum_in_binary_mode_are_read(folders: Folders) -> None:
     rewrite_checksums(folders.artifact)
     folders.fetch()
     assert folders.complete()
+
+
+def with_int8(folder: Path, quantization: dict[str, float] | None) -> None:
+    """The version has an 8-bit network, and figures of both."""
+    (folder / "model.int8.tflite").write_bytes(b"8 bits")
+    (folder / "metrics.json").write_text(json.dumps({"quantization": quantization} if quantization else {}))
+    rewrite_checksums(folder)
+
+
+def test_an_accurate_8_bit_network_is_fetched_beside_the_float_one(folders: Folders) -> None:
+    with_int8(folders.artifact, {"floatAccuracy": 0.96, "int8Accuracy": 0.957})
+    folders.fetch(path="models/x", precision="int8")
+    names = {file.name for file in folders.model.iterdir()}
+    assert names == FILES | {"model.int8.tflite"}, "maps are made from the float network"
+
+
+@pytest.mark.parametrize(
+    ("quantization", "text"),
+    [
+        ({"floatAccuracy": 0.96, "int8Accuracy": 0.94}, "0.9400"),
+        ({"floatAccuracy": 0.96}, "tells no accuracy"),
+        (None, "tells no accuracy"),
+    ],
+)
+def test_8_bits_that_cost_too_much_are_refused(
+    folders: Folders, quantization: dict[str, float] | None, text: str
+) -> None:
+    with_int8(folders.artifact, quantization)
+    failure = folders.refused(path="models/x", precision="int8")
+    assert (failure.reason, failure.terminal) == ("QuantizationGateNotPassed", True)
+    assert text in failure.message
+    assert "precision: float32" in failure.message
+
+
+def test_a_larger_drop_may_be_allowed(folders: Folders) -> None:
+    with_int8(folders.artifact, {"floatAccuracy": 0.96, "int8Accuracy": 0.94})
+    folders.fetch(path="models/x", precision="int8", maxAccuracyDrop=0.03)
+    assert (folders.model / "model.int8.tflite").read_bytes() == b"8 bits"
+
+
+def test_a_version_without_8_bits_says_so(folders: Folders) -> None:
+    failure = folders.refused(path="models/x", precision="int8")
+    assert failure.reason == "QuantizationGateNotPassed"
+    assert "model.int8.tflite" in failure.message
+
+
+def with_saved_model(folder: Path, *names: str) -> None:
+    lines = (folder / "SHA256SUMS").read_text()
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(name.encode())
+        lines += f"{hashlib.sha256(name.encode()).hexdigest()}  {name}\n"
+    (folder / "SHA256SUMS").write_text(lines)
+
+
+def test_tensorflow_gets_the_saved_model_and_no_other(folders: Folders) -> None:
+    names = ("saved_model/saved_model.pb", "saved_model/variables/variables.index")
+    with_saved_model(folders.artifact, *names)
+    folders.fetch(path="models/x", engine="tensorflow")
+    found = {str(file.relative_to(folders.model)) for file in folders.model.rglob("*") if file.is_file()}
+    assert found == FILES - {"model.tflite"} | set(names)
+
+
+@pytest.mark.parametrize(
+    ("names", "text"),
+    [
+        ((), "no saved_model/"),
+        (("saved_model/../../evil",), "'..'"),
+        (tuple(f"saved_model/assets/{number}" for number in range(1001)), "more than 1000 files"),
+    ],
+)
+def test_a_saved_model_that_is_none_is_refused(folders: Folders, names: tuple[str, ...], text: str) -> None:
+    with_saved_model(folders.artifact, *names)
+    failure = folders.refused(path="models/x", engine="tensorflow")
+    assert (failure.reason, failure.terminal) == ("InvalidData", True)
+    assert text in failure.message
 
 
 @pytest.mark.parametrize("path", ["/etc", "../source", "models/../../x"])

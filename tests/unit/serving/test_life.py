@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from lepton_workloads.contract.outcome import EXIT_TERMINAL
-from lepton_workloads.serve.model import read_signature
 from lepton_workloads.serve.settings import read_settings
+from lepton_workloads.serve.version import read_signature
 from lepton_workloads.termination import WorkloadError
 from tests.unit.serving.support import (
     DEADLINE_SECONDS,

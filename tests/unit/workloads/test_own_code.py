@@ -167,6 +167,14 @@ def bad_signature(folder: Path) -> None:
     signature(folder, labels="a")
 
 
+def with_dataset(pod: Pod) -> None:
+    """Pictures of two classes, prepared, where own code finds them."""
+    pod.image_folder(classes=2)
+    key = pod.prepare(picture={"height": 4, "width": 4, "channels": 1}).prepare
+    assert key is not None
+    (pod.root / "lepton/dataset").symlink_to(pod.datasets / key.key)
+
+
 @pytest.mark.parametrize(
     ("spoil", "reason", "text"),
     [
@@ -200,10 +208,7 @@ def bad_signature(folder: Path) -> None:
 def test_what_can_not_be_a_version_is_refused_and_leaves_nothing(
     pod: Pod, output: Path, spoil: Callable[[Path], None], reason: str, text: str
 ) -> None:
-    pod.image_folder(classes=2)
-    key = pod.prepare(picture={"height": 4, "width": 4, "channels": 1}).prepare
-    assert key is not None
-    (pod.root / "lepton/dataset").symlink_to(pod.datasets / key.key)
+    with_dataset(pod)
     tell(pod)
     spoil(output)
     found, terminal, message = refused(publish.main)
@@ -224,6 +229,18 @@ def test_a_model_with_its_own_signature_is_published(pod: Pod, output: Path) -> 
     assert (pod.models / result.digest / "signature.json").read_bytes() == (
         output / "signature.json"
     ).read_bytes()
+
+
+def test_a_saved_model_alone_gets_its_signature(pod: Pod, output: Path) -> None:
+    with_dataset(pod)
+    tell(pod)
+    (output / "saved_model").mkdir()
+    (output / "saved_model" / "saved_model.pb").write_bytes(b"for TensorFlow")
+    result = publish.main().train
+    assert result is not None
+    written = json.loads((pod.models / result.digest / "signature.json").read_text())
+    assert written["inputs"][0]["shape"] == [-1, 4, 4, 1]
+    assert len(written["labels"]) == 2
 
 
 def test_a_gate_gets_its_figure_or_the_job_says_which_is_missing(pod: Pod, output: Path) -> None:

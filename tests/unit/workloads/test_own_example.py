@@ -16,7 +16,7 @@ from lepton_workloads.contract.outcome import Outcome, Report, TrainResult, pars
 from lepton_workloads.contract.own_code import OwnCodeTask
 from lepton_workloads.own.report import Follower
 from lepton_workloads.report import ReportServer
-from lepton_workloads.serve.model import engine_loader, read_signature
+from lepton_workloads.serve.version import engine_loader, read_signature
 
 from .conftest import Pod
 

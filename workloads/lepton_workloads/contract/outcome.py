@@ -144,9 +144,13 @@ class DriftFigures(Record):
     """What a serving pod sees of drift; population stability indexes against the version's reference."""
 
     samples: Count = Field(description="Predictions in the window; below its size nothing is judged.")
-    drifting: bool = Field(description="The threshold was passed in three windows in a row, and is not over yet.")
+    drifting: bool = Field(
+        description="The threshold was passed in three windows in a row, and is not over yet."
+    )
     indexes: dict[ShortText, Annotated[float, Field(ge=0, le=1e6)]] = Field(
-        {}, max_length=16, description="By what is compared: brightness, contrast, confidence, predicted, channel_0..."
+        {},
+        max_length=16,
+        description="By what is compared: brightness, contrast, confidence, predicted, channel_0...",
     )
 
 

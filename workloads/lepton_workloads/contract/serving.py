@@ -10,7 +10,7 @@ EngineName = Literal["litert", "tensorflow"]
 Precision = Literal["float32", "int8"]
 
 SOURCE_HEADER = "lepton-source"
-"""Which camera or machine a request's pictures are from: a header in HTTP and gRPC, `source` in the parameters of v2."""
+"""Which camera or machine the pictures are from: a header in HTTP and gRPC, the parameter `source` in v2."""
 
 Label = Annotated[str, Field(min_length=1, max_length=253)]
 
@@ -20,7 +20,10 @@ class Sink(Record):
 
     url: Annotated[
         str,
-        Field(max_length=2048, description="http(s)://HOST/PATH that takes CloudEvents 1.0 in HTTP's binary mode."),
+        Field(
+            max_length=2048,
+            description="http(s)://HOST/PATH that takes CloudEvents 1.0 in HTTP's binary mode.",
+        ),
     ]
 
     cel_rules = (
@@ -77,7 +80,11 @@ class Drift(Record):
     ] = 0.2
     window: Annotated[
         int,
-        Field(ge=500, le=100_000, description="Newest predictions of a pod that are compared; fewer say nothing."),
+        Field(
+            ge=500,
+            le=100_000,
+            description="Newest predictions of a pod that are compared; fewer say nothing.",
+        ),
     ] = 1000
 
 

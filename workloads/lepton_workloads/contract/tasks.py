@@ -186,7 +186,9 @@ class ServeTask(Record):
     grpc: bool = Field(False, description="Also listen at GRPC_PORT.")
     tokens: bool = Field(False, description="A bearer token of TOKENS_DIR is needed.")
     tls: bool = Field(False, description="HTTP and gRPC with the certificate in TLS_DIR.")
-    timeout_seconds: float = Field(10.0, gt=0, description="A request that waits longer for the engine is given up.")
+    timeout_seconds: float = Field(
+        10.0, gt=0, description="A request that waits longer for the engine is given up."
+    )
     max_request_bytes: int = 16 * 1024**2
     drain_seconds: int = Field(10, description="How long requests in flight may take after SIGTERM.")
     alarms: list[Alarm] = []

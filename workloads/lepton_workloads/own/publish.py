@@ -12,6 +12,7 @@ from lepton_workloads.contract.artifact import (
     CHECKSUMS_FILE,
     LINEAGE_FILE,
     LITERT_FILE,
+    SAVED_MODEL_DIR,
     SIGNATURE_FILE,
     Lineage,
     Preprocessing,
@@ -33,7 +34,7 @@ from lepton_workloads.logs import Log
 from lepton_workloads.own.report import BadFile, read_bounded
 from lepton_workloads.own.task import read_task
 from lepton_workloads.paths import place
-from lepton_workloads.serve.model import engine_loader, read_signature
+from lepton_workloads.serve.version import engine_loader, read_signature
 from lepton_workloads.storage import folder_bytes, remove, remove_stale, storage_errors
 from lepton_workloads.termination import WorkloadError, at_sigterm, printable, run_and_exit
 from lepton_workloads.train import artifact
@@ -156,7 +157,7 @@ def copy_files(source: Path, names: list[str], folder: Path) -> None:
 def _complete(folder: Path, task: OwnCodeTask, result: OwnResult, value: float | None) -> TrainResult:
     """Check the model, add what Lepton writes, and make the result."""
     weights = result.weights_digest or artifact.write_checksums(folder)
-    if (folder / LITERT_FILE).is_file():
+    if (folder / LITERT_FILE).is_file() or (folder / SAVED_MODEL_DIR).is_dir():
         _check_model(folder)
     artifact.write_json(folder / LINEAGE_FILE, _lineage(task, result, weights))
     figures = result.model_dump(exclude={"per_label", "weights_digest", "python", "keras"})
@@ -170,7 +171,7 @@ def _complete(folder: Path, task: OwnCodeTask, result: OwnResult, value: float |
 
 
 def _check_model(folder: Path) -> None:
-    """Load it as the server will, and try one input.
+    """Load it as the server will, and try one input. Nothing here can load a SavedModel: its server does.
 
     Raises:
         WorkloadError: InvalidData for the signature, ExportFailed for the model, DatasetNotReady.
@@ -178,6 +179,8 @@ def _check_model(folder: Path) -> None:
     if not (folder / SIGNATURE_FILE).is_file():
         artifact.write_json(folder / SIGNATURE_FILE, _signature())
     signature = read_signature(folder)
+    if not (folder / LITERT_FILE).is_file():
+        return
     try:
         engine_loader(folder, signature, 1)()
     except WorkloadError as error:

@@ -2,9 +2,11 @@
 
 import time
 
+from lepton_workloads.contract.serving import SOURCE_HEADER
 from lepton_workloads.logs import Log
 from lepton_workloads.serve import classify, health, tensorflow_serving
 from lepton_workloads.serve.access_log import AccessLog
+from lepton_workloads.serve.caller import MAX_SOURCE, Caller, is_source
 from lepton_workloads.serve.http import (
     BodyReader,
     Disconnected,
@@ -71,6 +73,7 @@ class App:
         try:
             found = self._router.resolve(request)
             route = found.path
+            request.caller = self._caller(request)
             response = await self._answer(found, request, receive)
             status = response.status
             await self._send(response, send)
@@ -88,6 +91,18 @@ class App:
             seconds = time.perf_counter() - started
             self._metrics.observe(route, status, seconds)
             self._access_log.write(request.method, request.path, route, status, seconds, error)
+
+    def _caller(self, request: Request) -> Caller:
+        source = request.header(SOURCE_HEADER.encode())
+        if not is_source(source):
+            message = f"the header {SOURCE_HEADER} must be at most {MAX_SOURCE} printable characters"
+            raise HttpError(400, message)
+        return Caller(
+            source=source,
+            request_id=request.header(b"x-request-id")[:128],
+            traceparent=request.header(b"traceparent"),
+            deadline=time.monotonic() + self._model.task.timeout_seconds,
+        )
 
     async def _answer(self, route: Route, request: Request, receive: Receive) -> Response:
         if not route.reads_body:

@@ -29,7 +29,7 @@ def routes(model: Model) -> list[Route]:
             inputs = await model.decode([request.body])
         except BadPicture as error:
             raise HttpError(400, f"the body can't be used: {error.message}") from None
-        probabilities = (await model.predict(inputs))[0]
+        probabilities = (await model.predict(inputs, request.caller, [request.body]))[0]
         best = np.argsort(-probabilities, kind="stable")[:count].tolist()
         return json_response(
             {

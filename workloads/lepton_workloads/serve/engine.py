@@ -1,26 +1,46 @@
-"""What runs the network: a small interface, LiteRT behind it, one thread and a bounded queue before it."""
+"""What runs the network: a small interface, and LiteRT behind it."""
 
-import asyncio
-import queue
-import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import Future
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from lepton_workloads.serve.http import overloaded
-
 Floats = npt.NDArray[np.float32]
-QUEUE_REQUESTS = 128
-"""Requests that wait for the engine; more are refused at once, so that an overload can't grow a queue."""
+
+BATCHES = (4, 16)
+"""Sizes that are tried at the start; the largest that gains is used for what has queued up."""
+WORTH = 0.85
+"""A batch must take at most this share of the time that its inputs take one by one."""
+TRIAL_SECONDS = 0.2
+"""Sizes that would take longer to try are left out: they delay the start, and such networks gain little."""
 
 
 class NotFinite(ValueError):
     """The network's answer holds NaN or infinity."""
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """One input's answer, and what a class activation map is made from."""
+
+    probabilities: Floats
+    """(labels,)"""
+    features: Floats
+    """The last convolution's activation (H, W, M)."""
+    sums: list[Floats]
+    """Of each dense layer (units,)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layers:
+    """Names of the outputs that maps are made from."""
+
+    features: str
+    sums: Sequence[str]
 
 
 class Engine(Protocol):
@@ -30,12 +50,22 @@ class Engine(Protocol):
     """Of one input, without the batch."""
     output_size: int
     """Numbers in one answer."""
+    batch: int
+    """How many inputs it gains to run at once; 1 when nothing is gained."""
 
     def predict(self, batch: Floats) -> Floats:
-        """Answers (N, output_size) for inputs (N, *input_shape), both float32.
+        """Answers (N, output_size) for inputs (N, *input_shape), both float32, for any N.
 
         Raises:
             NotFinite: an answer holds NaN or infinity.
+        """
+        ...
+
+    def explain(self, one: Floats) -> Explained:
+        """The answer to one input (1, *input_shape), and its layers; only where `Layers` were asked for.
+
+        Raises:
+            NotFinite: the answer holds NaN or infinity.
         """
         ...
 
@@ -43,119 +73,167 @@ class Engine(Protocol):
 class LiteRtEngine:
     """LiteRT's interpreter with XNNPACK.
 
-    Inputs run one after the other: on a CPU a larger batch gains nothing for a float convolution network
-    (590 us an image alone, 504 to 570 in batches of 4 to 32), and each change of the batch size costs
-    0.6 to 6 ms.
+    A float convolution network gains nothing by batches on a CPU, networks of large dense layers do: it is
+    measured. Each size has an interpreter of its own, since changing the size of one costs 0.6 to 6 ms.
     """
 
-    def __init__(self, file: Path, threads: int, output: str) -> None:
+    def __init__(
+        self,
+        file: Path,
+        threads: int,
+        output: str,
+        *,
+        layers: Layers | None = None,
+        layers_file: Path | None = None,
+    ) -> None:
         """Loads the file.
 
         Args:
             output: name of the answer where the file has several outputs; a single one is the answer.
+            layers: outputs for `explain`.
+            layers_file: the file that has them, where it is another one; loaded when it is first needed.
 
         Raises:
             ValueError: no model of LiteRT, or not one float32 input and such a float32 output.
         """
-        from ai_edge_litert.interpreter import Interpreter
-
-        try:
-            self._interpreter: Any = Interpreter(model_path=str(file), num_threads=threads)
-            self._interpreter.allocate_tensors()
-        except RuntimeError as error:
-            raise ValueError(f"LiteRT can't load it: {' '.join(str(error).split())[:300]}") from error
-        inputs = self._interpreter.get_input_details()
-        if len(inputs) != 1:
-            raise ValueError(f"one input is needed, not {len(inputs)}")
-        answer = self._answer(output)
-        if inputs[0]["dtype"] is not np.float32 or answer["dtype"] is not np.float32:
-            raise ValueError("input and output must be float32")
-        if len(answer["shape"]) != 2 or int(inputs[0]["shape"][0]) != 1:
-            raise ValueError("the first dimension must be the batch, the answer one row an input")
-        self._input: int = inputs[0]["index"]
-        self._output: int = answer["index"]
-        self.input_shape = tuple(int(size) for size in inputs[0]["shape"][1:])
-        self.output_size = int(answer["shape"][1])
+        self._load: Callable[[Path, int], _Network] = lambda path, batch: _Network(
+            path, threads, output, batch
+        )
+        self._one = self._load(file, 1)
+        self._layers = layers
+        self._layers_file = layers_file
+        self._explaining = self._one if layers_file is None else None
+        if layers and self._explaining:
+            self._explaining.check(layers)
+        self.input_shape = self._one.input_shape
+        self.output_size = self._one.output_size
+        self.batch = 1
+        self._many: _Network | None = None
+        self._measure(file)
 
     def predict(self, batch: Floats) -> Floats:
         """See `Engine`."""
         answers = np.empty((len(batch), self.output_size), np.float32)
-        for index in range(len(batch)):
-            self._interpreter.set_tensor(self._input, batch[index : index + 1])
-            self._interpreter.invoke()
-            answers[index] = self._interpreter.get_tensor(self._output)[0]
-        if not np.isfinite(answers).all():
-            raise NotFinite("the network's answer is not finite")
-        return answers
+        start = 0
+        if self._many is not None:
+            while len(batch) - start >= self.batch:
+                answers[start : start + self.batch] = self._many.run(batch[start : start + self.batch])
+                start += self.batch
+        for index in range(start, len(batch)):
+            answers[index] = self._one.run(batch[index : index + 1])[0]
+        return finite(answers)
+
+    def explain(self, one: Floats) -> Explained:
+        """See `Engine`."""
+        assert self._layers is not None, "no layers were asked for"
+        if self._explaining is None:
+            assert self._layers_file is not None
+            self._explaining = self._load(self._layers_file, 1)
+            self._explaining.check(self._layers)
+        probabilities = self._explaining.run(one)[0].copy()
+        if self._explaining is not self._one:
+            probabilities = self._one.run(one)[0].copy()
+        finite(probabilities)
+        read = self._explaining.output
+        return Explained(
+            probabilities, read(self._layers.features)[0], [read(name)[0] for name in self._layers.sums]
+        )
+
+    def _measure(self, file: Path) -> None:
+        """Find the batch that gains; also the warm-up."""
+        alone = _seconds(self._one)
+        for size in BATCHES:
+            if alone * size * 3 > TRIAL_SECONDS:
+                return
+            network = self._load(file, size)
+            if _seconds(network) <= WORTH * size * alone:
+                self.batch, self._many = size, network
+
+
+class _Network:
+    """One interpreter for batches of one size."""
+
+    def __init__(self, file: Path, threads: int, output: str, batch: int) -> None:
+        from ai_edge_litert.interpreter import Interpreter
+
+        try:
+            self._interpreter: Any = Interpreter(model_path=str(file), num_threads=threads)
+            inputs = self._interpreter.get_input_details()
+            if len(inputs) != 1:
+                raise ValueError(f"one input is needed, not {len(inputs)}")
+            if len(inputs[0]["shape"]) < 2 or int(inputs[0]["shape"][0]) != 1:
+                raise ValueError("the first dimension must be the batch, the answer one row an input")
+            self._interpreter.resize_tensor_input(
+                inputs[0]["index"], (batch, *inputs[0]["shape"][1:].tolist())
+            )
+            self._interpreter.allocate_tensors()
+        except RuntimeError as error:
+            raise ValueError(f"LiteRT can't load it: {' '.join(str(error).split())[:300]}") from error
+        answer = self._answer(output)
+        if inputs[0]["dtype"] is not np.float32 or answer["dtype"] is not np.float32:
+            raise ValueError("input and output must be float32")
+        if len(answer["shape"]) != 2:
+            raise ValueError("the first dimension must be the batch, the answer one row an input")
+        self._input: int = inputs[0]["index"]
+        self._output: int = answer["index"]
+        self.batch = batch
+        self.input_shape = tuple(int(size) for size in inputs[0]["shape"][1:])
+        self.output_size = int(answer["shape"][1])
+
+    def run(self, batch: Floats) -> Floats:
+        """The answers."""
+        self._interpreter.set_tensor(self._input, batch)
+        self._interpreter.invoke()
+        found: Floats = self._interpreter.get_tensor(self._output)
+        return found
+
+    def output(self, name: str) -> Floats:
+        """Another output of the last run."""
+        found: Floats = self._interpreter.get_tensor(self._named()[name]["index"])
+        return found
+
+    def check(self, layers: Layers) -> None:
+        """Raises ValueError when an output is missing."""
+        missing = {layers.features, *layers.sums} - set(self._named())
+        if missing:
+            raise ValueError(f"it has no outputs {', '.join(sorted(missing))}, which explanations need")
+
+    def _named(self) -> dict[str, dict[str, Any]]:
+        if not self._interpreter.get_signature_list():
+            return {}
+        found: dict[str, dict[str, Any]] = self._interpreter.get_signature_runner().get_output_details()
+        return found
 
     def _answer(self, name: str) -> dict[str, Any]:
         """Details of the output that is the answer; the others are for explanations."""
         outputs: list[dict[str, Any]] = self._interpreter.get_output_details()
         if len(outputs) == 1:
             return outputs[0]
-        if not self._interpreter.get_signature_list():
+        named = self._named()
+        if not named:
             raise ValueError(f"it has {len(outputs)} outputs without names, so none is known as {name!r}")
-        named: dict[str, dict[str, Any]] = self._interpreter.get_signature_runner().get_output_details()
         if name not in named:
             raise ValueError(f"its outputs are {', '.join(sorted(named))}, and none is {name!r}")
         return named[name]
 
 
-class EngineThread:
-    """The engine's only thread: loads it, then works on what the queue holds, first come, first served."""
+def finite(answers: Floats) -> Floats:
+    """The answers, when all of them are numbers.
 
-    def __init__(self, load: Callable[[], Engine], observe: Callable[[float], None]) -> None:
-        """`load` makes the engine, ready to answer; `observe` is told the seconds of each inference."""
-        self._load = load
-        self._observe = observe
-        self._queue: queue.Queue[tuple[Floats, Future[Floats]] | None] = queue.Queue(QUEUE_REQUESTS)
-        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
-        self.loaded: Future[Engine] = Future()
+    Raises:
+        NotFinite: they hold NaN or infinity.
+    """
+    if not np.isfinite(answers).all():
+        raise NotFinite("the network's answer is not finite")
+    return answers
 
-    def start(self) -> None:
-        """Starts loading; `loaded` holds the engine or why there is none."""
-        self._thread.start()
 
-    @property
-    def alive(self) -> bool:
-        """Whether the thread runs; without it no request would ever be answered."""
-        return self._thread.is_alive()
-
-    @property
-    def depth(self) -> int:
-        """Requests that wait."""
-        return self._queue.qsize()
-
-    async def predict(self, batch: Floats) -> Floats:
-        """Answers (N, output_size) for inputs (N, *input_shape).
-
-        Raises:
-            HttpError: 503 when the queue is full.
-            NotFinite: see `Engine.predict`.
-        """
-        future: Future[Floats] = Future()
-        try:
-            self._queue.put_nowait((batch, future))
-        except queue.Full:
-            raise overloaded(f"{QUEUE_REQUESTS} requests are waiting for the model already") from None
-        return await asyncio.wrap_future(future)
-
-    def _run(self) -> None:
-        try:
-            engine = self._load()
-        except BaseException as error:
-            self.loaded.set_exception(error)
-            return
-        self.loaded.set_result(engine)
-        while (job := self._queue.get()) is not None:
-            batch, future = job
-            if not future.set_running_or_notify_cancel():
-                continue  # nobody waits for it any more
-            started = time.perf_counter()
-            try:
-                answers = engine.predict(batch)
-            except BaseException as error:
-                future.set_exception(error)
-            else:
-                self._observe(time.perf_counter() - started)
-                future.set_result(answers)
+def _seconds(network: _Network) -> float:
+    """The best of three runs."""
+    zeros = np.zeros((network.batch, *network.input_shape), np.float32)
+    best = float("inf")
+    for _ in range(3):
+        started = time.perf_counter()
+        network.run(zeros)
+        best = min(best, time.perf_counter() - started)
+    return best

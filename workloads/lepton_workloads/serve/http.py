@@ -7,6 +7,8 @@ from typing import Any
 
 import orjson
 
+from lepton_workloads.serve.caller import Caller
+
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -46,6 +48,7 @@ class Request:
     path: str
     query: bytes
     headers: Headers
+    caller: Caller = field(default_factory=Caller)
     body: bytes = b""
     params: dict[str, str] = field(default_factory=dict)
 

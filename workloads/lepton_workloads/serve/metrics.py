@@ -36,8 +36,20 @@ class Metrics:
             buckets=REQUEST_BUCKETS,
             registry=self.registry,
         )
-        self.inference_seconds = self._histogram("inference_seconds", "Running the network, a request.")
+        self.inference_seconds = self._histogram("inference_seconds", "Running the network, a batch.")
+        self.queue_seconds = self._histogram("queue_seconds", "Waiting for the engine, a request.")
+        self.batch_size = Histogram(
+            "lepton_server_batch_size",
+            "Inputs that were run together.",
+            buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 1024),
+            registry=self.registry,
+        )
         self.decode_seconds = self._histogram("decode_seconds", "Decoding the picture files of a request.")
+        self.observer_failures = Counter(
+            "lepton_server_observer_failures",
+            "Predictions that drift watch, alarms or the log of requests failed to look at.",
+            registry=self.registry,
+        )
         info = Gauge(
             "lepton_server_model_info", "What is served.", ["model", "version"], registry=self.registry
         )

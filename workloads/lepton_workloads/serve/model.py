@@ -1,31 +1,50 @@
-"""The model version on disk, and its life: loading, ready, draining."""
+"""The one model that is served: from pictures to answers, and its life: loading, ready, draining."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from dataclasses import dataclass
 from typing import ParamSpec, TypeVar
 
 import numpy as np
-from pydantic import ValidationError
 
-from lepton_workloads.contract.artifact import LITERT_FILE, SIGNATURE_FILE, Signature
-from lepton_workloads.contract.outcome import Failure
+from lepton_workloads.contract.artifact import Signature
 from lepton_workloads.contract.tasks import ServeTask
 from lepton_workloads.decode import DecodeError, Pixels, decode_picture, normalize
-from lepton_workloads.serve.engine import Engine, EngineThread, Floats, LiteRtEngine
+from lepton_workloads.explain import Explainer
+from lepton_workloads.logs import Log
+from lepton_workloads.serve.caller import Caller
+from lepton_workloads.serve.engine import Explained, Floats
+from lepton_workloads.serve.engine_thread import EngineThread
 from lepton_workloads.serve.http import HttpError, overloaded
 from lepton_workloads.serve.metrics import Metrics
-from lepton_workloads.termination import WorkloadError
 
 MAX_PIXELS = 16 * 1024**2
 """Of an uploaded picture: 4 bytes a pixel, up to three copies for a moment. JPEGs need far less."""
 POOL_REQUESTS = 128
 """Requests that decode or wait for it; more are refused at once."""
 
-
 P = ParamSpec("P")
 T = TypeVar("T")
+
+log = Log(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """An answer that was given, for those who watch: alarms, drift, the log of requests."""
+
+    inputs: Floats
+    """(N, height, width, channels), normalised."""
+    probabilities: Floats
+    """(N, labels)"""
+    pictures: Sequence[bytes]
+    """The N picture files, where the request had such; else none."""
+    caller: Caller
+
+
+Observer = Callable[[Prediction], None]
+"""Called on the event loop after each answer: quick, and never waits."""
 
 
 class BadPicture(HttpError):
@@ -40,10 +59,18 @@ class Model:
     """The one model that is served; its methods are for the event loop's thread."""
 
     def __init__(
-        self, task: ServeTask, signature: Signature, engine: EngineThread, threads: int, metrics: Metrics
+        self,
+        task: ServeTask,
+        signature: Signature,
+        engine: EngineThread,
+        threads: int,
+        metrics: Metrics,
+        explainer: Explainer | None = None,
     ) -> None:
+        """`explainer`: None when the version has no explanations."""
         self.task = task
         self.signature = signature
+        self.explainer = explainer
         self.labels = signature.labels
         self.input_shape = tuple(signature.inputs[0].shape[1:])
         self.draining = False
@@ -52,6 +79,11 @@ class Model:
         self._decoders = ThreadPoolExecutor(threads, thread_name_prefix="decode")
         self._waiting = 0
         self._metrics = metrics
+        self._observers: list[Observer] = []
+
+    def watch(self, observer: Observer) -> None:
+        """Has every answer told to it from now on."""
+        self._observers.append(observer)
 
     async def load(self) -> None:
         """Waits until the engine has answered its first, trial input.
@@ -72,16 +104,53 @@ class Model:
         """Whether the engine's thread runs."""
         return self._engine.alive
 
-    async def predict(self, inputs: Floats) -> Floats:
+    async def predict(self, inputs: Floats, caller: Caller, pictures: Sequence[bytes] = ()) -> Floats:
         """Probabilities (N, labels) for inputs (N, *input_shape), both float32, normalised already.
 
+        Args:
+            pictures: the files that the inputs were decoded from.
+
         Raises:
-            HttpError: 503 while loading or overloaded.
+            HttpError: 503 while loading or overloaded, 504 when it took too long.
             NotFinite: the answer holds NaN or infinity.
         """
+        self._check_loaded()
+        probabilities = await self._engine.predict(inputs, caller)
+        self._tell(Prediction(inputs, probabilities, pictures, caller))
+        return probabilities
+
+    async def explain(self, one: Floats, caller: Caller, pictures: Sequence[bytes] = ()) -> Explained:
+        """The answer to one input (1, *input_shape), and what `heat` makes maps of.
+
+        Raises:
+            HttpError: 501 when the version can't be explained, else as `predict`.
+            NotFinite: the answer holds NaN or infinity.
+        """
+        self._check_loaded()
+        if self.explainer is None:
+            raise HttpError(
+                501, "this version can't be explained: it holds no explain.npz, or another engine runs it"
+            )
+        explained = await self._engine.explain(one, caller)
+        self._tell(Prediction(one, explained.probabilities[None], pictures, caller))
+        return explained
+
+    def heat(self, explained: Explained, number: int) -> Floats:
+        """What speaks for class `number`, float32 (H, W), from 0 on; larger is more."""
+        assert self.explainer is not None, "`explain` has refused"
+        return self.explainer.map(explained.features, explained.sums, number)
+
+    def _check_loaded(self) -> None:
         if not self._loaded:
             raise overloaded("the model is loading")
-        return await self._engine.predict(inputs)
+
+    def _tell(self, prediction: Prediction) -> None:
+        for observer in self._observers:
+            try:
+                observer(prediction)
+            except Exception as error:  # an answer is an answer, whatever becomes of those who watch
+                self._metrics.observer_failures.inc()
+                log.error("Failed to look at a prediction", error=error)
 
     async def decode(self, pictures: list[bytes]) -> Floats:
         """Picture files as the network's inputs (N, height, width, channels), float32, normalised.
@@ -123,48 +192,3 @@ class Model:
             return decode_picture(data, self.signature.preprocessing.picture, max_pixels=MAX_PIXELS)
         except DecodeError as error:
             raise BadPicture(index, error) from None
-
-
-def read_signature(folder: Path) -> Signature:
-    """`signature.json`, checked against itself.
-
-    Raises:
-        WorkloadError: `InvalidData`, terminal.
-    """
-    try:
-        signature = Signature.model_validate_json((folder / SIGNATURE_FILE).read_bytes())
-    except (OSError, ValidationError) as error:
-        raise _invalid(f"{SIGNATURE_FILE} can't be used: {error}") from error
-    picture = signature.preprocessing.picture
-    if not signature.inputs or not signature.outputs or not signature.labels:
-        raise _invalid(f"{SIGNATURE_FILE}: inputs, outputs and labels must not be empty")
-    if signature.inputs[0].shape != [-1, picture.height, picture.width, picture.channels]:
-        raise _invalid(f"{SIGNATURE_FILE}: the input's shape is not that of the picture")
-    if signature.outputs[0].shape != [-1, len(signature.labels)]:
-        raise _invalid(f"{SIGNATURE_FILE}: the output's shape is not one number for each label")
-    return signature
-
-
-def engine_loader(folder: Path, signature: Signature, threads: int) -> Callable[[], Engine]:
-    """What loads the LiteRT engine, checks it against the signature and tries it once.
-
-    The loader raises WorkloadError (`InvalidData`, terminal) when the file can't be used.
-    """
-
-    def load() -> Engine:
-        shape = tuple(signature.inputs[0].shape[1:])
-        try:
-            engine = LiteRtEngine(folder / LITERT_FILE, threads, signature.outputs[0].name)
-            if engine.input_shape != shape or engine.output_size != len(signature.labels):
-                found = f"{list(engine.input_shape)} and {engine.output_size}"
-                raise ValueError(f"input and output are {found}, not those of {SIGNATURE_FILE}")
-            engine.predict(np.zeros((1, *shape), np.float32))
-        except (OSError, ValueError) as error:
-            raise _invalid(f"{LITERT_FILE} can't be used: {error}") from error
-        return engine
-
-    return load
-
-
-def _invalid(message: str) -> WorkloadError:
-    return WorkloadError(Failure.INVALID_DATA, message, terminal=True)

@@ -18,13 +18,16 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from lepton_workloads.contract.artifact import Signature
 from lepton_workloads.contract.outcome import Outcome
+from lepton_workloads.explain import Explainer
 from lepton_workloads.logs import Log
 from lepton_workloads.serve.access_log import AccessLog
 from lepton_workloads.serve.app import App
-from lepton_workloads.serve.engine import Engine, EngineThread
+from lepton_workloads.serve.engine import Engine
+from lepton_workloads.serve.engine_thread import EngineThread
 from lepton_workloads.serve.metrics import Metrics
-from lepton_workloads.serve.model import Model, engine_loader, read_signature
+from lepton_workloads.serve.model import Model
 from lepton_workloads.serve.settings import Settings, read_settings
+from lepton_workloads.serve.version import engine_loader, read_explainer, read_signature
 
 LINGER_SECONDS = 1.0
 KEEP_ALIVE_SECONDS = 75
@@ -106,17 +109,29 @@ def build(settings: Settings) -> tuple[Server, Model]:
     Raises:
         WorkloadError: the signature can't be used.
     """
-    signature = read_signature(settings.model_dir)
-    return compose(settings, signature, engine_loader(settings.model_dir, signature, settings.threads))
+    folder, task = settings.model_dir, settings.task
+    signature = read_signature(folder)
+    explainer = read_explainer(folder, task.engine)
+    load = engine_loader(
+        folder,
+        signature,
+        settings.threads,
+        engine=task.engine,
+        precision=task.precision,
+        explainer=explainer,
+    )
+    return compose(settings, signature, load, explainer)
 
 
-def compose(settings: Settings, signature: Signature, load: Callable[[], Engine]) -> tuple[Server, Model]:
+def compose(
+    settings: Settings, signature: Signature, load: Callable[[], Engine], explainer: Explainer | None = None
+) -> tuple[Server, Model]:
     """The server for any engine; `load` runs in the engine's thread and may take its time."""
     task = settings.task
     metrics = Metrics(task.name, task.version)
-    engine = EngineThread(load, metrics.inference_seconds.observe)
+    engine = EngineThread(load, metrics)
     metrics.watch("queue_depth", "Requests that wait for the engine.", lambda: engine.depth)
-    model = Model(task, signature, engine, settings.threads, metrics)
+    model = Model(task, signature, engine, settings.threads, metrics, explainer)
     linger = min(LINGER_SECONDS, task.drain_seconds / 2)
     config = uvicorn.Config(
         App(model, metrics, AccessLog(settings.access_log)),

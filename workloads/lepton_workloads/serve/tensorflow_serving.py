@@ -121,7 +121,7 @@ async def _predict(model: Model, request: Request) -> Response:
         inputs = _read(model, request.body)
     try:
         tensor = inputs.tensor if inputs.tensor is not None else await model.decode(inputs.pictures)
-        answers = await model.predict(tensor)
+        answers = await model.predict(tensor, request.caller, inputs.pictures)
     except BadPicture as error:
         raise HttpError(400, f"{inputs.field}[{error.index}] can't be used: {error.message}") from None
     except NotFinite:

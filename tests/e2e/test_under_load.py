@@ -1,0 +1,158 @@
+"""What is done to a model's pods while clients ask without pause, over HTTP and gRPC: no request is lost."""
+
+import base64
+import json
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from tests.e2e.cluster import Namespace, Object, dataset, model, training_job, until
+from tests.e2e.load import GRPC, HTTP, THREADS, Told, load
+from tests.e2e.workers import send
+
+PODS = "lepton.ai/name=digits,lepton.ai/kind=LeptonModel"
+APART = {
+    "podAffinityTerm": {
+        "topologyKey": "kubernetes.io/hostname",
+        "labelSelector": {"matchLabels": {"lepton.ai/name": "digits"}},
+    },
+    "weight": 100,
+}
+SPREAD = {"affinity": {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [APART]}}}
+PIXELS = 16 * 16
+NUMBERS = json.dumps(
+    {"inputs": [{"name": "image", "datatype": "FP32", "shape": [1, 16, 16, 1], "data": [0.5] * PIXELS}]}
+)
+
+
+def served_model(job: str = "cnn", replicas: int = 2) -> Object:
+    """The model of this file."""
+    return model(job=job, replicas=replicas, grpc=True, podTemplate=SPREAD)
+
+
+@pytest.fixture(scope="module")
+def served(shared: Namespace) -> Namespace:
+    """A namespace with two versions, of which one is served by two pods."""
+    shared.apply(
+        dataset(), training_job(), training_job("other", training={"epochs": 1, "batchSize": 64, "seed": 8})
+    )
+    shared.wait("ltj/cnn", "Succeeded", 300)
+    shared.wait("ltj/other", "Succeeded", 300)
+    shared.apply(served_model())
+    shared.wait("lm/digits", "Ready")
+    return shared
+
+
+@contextmanager
+def asking(namespace: Namespace, image: str) -> Iterator[tuple[Told, Told]]:
+    """Both clients at once."""
+    with (
+        load(
+            namespace,
+            image,
+            HTTP,
+            "http-client",
+            "digits",
+            "/v2/models/digits/infer",
+            base64.b64encode(NUMBERS.encode()).decode(),
+            {"Content-Type": "application/json"},
+        ) as http,
+        load(
+            namespace,
+            image,
+            GRPC,
+            "grpc-client",
+            "digits",
+            "/inference.GRPCInferenceService/ModelInfer",
+            base64.b64encode(infer_request()).decode(),
+        ) as grpc,
+    ):
+        yield http, grpc
+
+
+def infer_request() -> bytes:
+    """A ModelInferRequest as the client of the field writes it."""
+    from tritonclient.grpc import service_pb2
+
+    tensor = service_pb2.ModelInferRequest.InferInputTensor(
+        name="image", datatype="FP32", shape=[1, 16, 16, 1]
+    )
+    tensor.contents.fp32_contents.extend([0.5] * PIXELS)
+    request: bytes = service_pb2.ModelInferRequest(model_name="digits", inputs=[tensor]).SerializeToString()
+    return request
+
+
+def nothing_lost(*clients: Told) -> None:
+    for told in clients:
+        assert (told.lost, told.refused, told.unconnected) == (0, 0, 0), told
+        assert told.answered > 100
+
+
+def pods(namespace: Namespace) -> list[Object]:
+    """Those that are not going."""
+    return [pod for pod in namespace.list("pods", PODS) if "deletionTimestamp" not in pod["metadata"]]
+
+
+def gone(namespace: Namespace, names: set[str]) -> None:
+    until(
+        lambda: not names & {pod["metadata"]["name"] for pod in namespace.list("pods", PODS)}, "the old pods"
+    )
+
+
+def names_of(namespace: Namespace) -> set[str]:
+    return {pod["metadata"]["name"] for pod in pods(namespace)}
+
+
+def test_more_and_fewer_pods_lose_no_request(served: Namespace, images: dict[str, str]) -> None:
+    with asking(served, images["server"]) as clients:
+        served.apply(served_model(replicas=4))
+        until(lambda: served.get("lm", "digits")["status"].get("replicasReady") == "4/4", "four pods")
+        before = names_of(served)
+        served.apply(served_model())
+        until(lambda: served.get("lm", "digits")["status"].get("replicasReady") == "2/2", "two pods")
+        gone(served, before - names_of(served))
+    nothing_lost(*clients)
+
+
+def test_a_new_version_loses_no_request(served: Namespace, images: dict[str, str]) -> None:
+    before = names_of(served)
+    with asking(served, images["server"]) as clients:
+        served.apply(served_model(job="other"))
+        gone(served, before)
+        served.wait("lm/digits", "Ready")
+    nothing_lost(*clients)
+
+
+def test_a_drained_node_loses_no_request(served: Namespace, images: dict[str, str]) -> None:
+    served.apply(served_model())
+    served.wait("lm/digits", "Ready")
+    by_node = {pod["spec"]["nodeName"]: pod["metadata"]["name"] for pod in pods(served)}
+    node, pod = sorted(by_node.items())[0]
+    drain = ("drain", node, f"--pod-selector={PODS}", "--delete-emptydir-data", "--timeout=120s")
+    with asking(served, images["server"]) as clients:
+        try:
+            served.kubectl.run(*drain, timeout=130)
+            gone(served, {pod})
+            served.wait("lm/digits", "Ready")
+        finally:
+            served.kubectl.run("uncordon", node)
+    nothing_lost(*clients)
+
+
+def test_a_killed_server_loses_only_what_it_had_in_hand(served: Namespace, images: dict[str, str]) -> None:
+    (victim, *_) = pods(served)
+    with asking(served, images["server"]) as clients:
+        send(signal.SIGKILL, victim)
+
+        def restarted() -> bool:
+            status = served.get("pod", victim["metadata"]["name"])["status"]
+            (one,) = status["containerStatuses"]
+            return bool(one["restartCount"] >= 1 and one["ready"])
+
+        until(restarted, "that the server is back")
+    for told in clients:
+        assert told.refused == 0, told
+        assert told.lost <= THREADS, told
+        assert told.answered > 100

@@ -1,0 +1,174 @@
+"""The engine's only thread, and the bounded queue before it.
+
+Nothing waits for a batch to fill: while the engine is busy requests queue up, and what has queued up is run
+together where the network gains by that. What waits is bounded in number and bytes, so an overload is refused at once
+instead of becoming a queue that grows; what has waited too long, or whose client has gone, is not run at all.
+"""
+
+import asyncio
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lepton_workloads.serve.caller import Caller
+from lepton_workloads.serve.engine import Engine, Explained, Floats, NotFinite
+from lepton_workloads.serve.http import HttpError, overloaded
+from lepton_workloads.serve.metrics import Metrics
+
+QUEUE_REQUESTS = 128
+"""Requests that wait for the engine; more are refused at once."""
+QUEUE_BYTES = 128 * 1024**2
+"""Bytes of inputs that wait."""
+
+
+@dataclass(slots=True)
+class _Job:
+    inputs: Floats
+    explain: bool
+    deadline: float
+    loop: asyncio.AbstractEventLoop
+    answer: "asyncio.Future[Any]"
+    queued: float
+
+
+class EngineThread:
+    """Loads the engine, then works on what the queue holds, first come, first served."""
+
+    def __init__(self, load: Callable[[], Engine], metrics: Metrics) -> None:
+        """`load` makes the engine, ready to answer."""
+        self._load = load
+        self._metrics = metrics
+        self._jobs: deque[_Job] = deque()
+        self._bytes = 0
+        self._filled = threading.Condition()
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self.loaded: Future[Engine] = Future()
+
+    def start(self) -> None:
+        """Starts loading; `loaded` holds the engine or why there is none."""
+        self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread runs; without it no request would ever be answered."""
+        return self._thread.is_alive()
+
+    @property
+    def depth(self) -> int:
+        """Requests that wait."""
+        return len(self._jobs)
+
+    async def predict(self, batch: Floats, caller: Caller) -> Floats:
+        """Answers (N, output_size) for inputs (N, *input_shape).
+
+        Raises:
+            HttpError: 503 when the queue is full, 504 when it took too long.
+            NotFinite: see `Engine.predict`.
+        """
+        answers: Floats = await self._queue(batch, False, caller)
+        return answers
+
+    async def explain(self, one: Floats, caller: Caller) -> Explained:
+        """See `Engine.explain`; raises as `predict`."""
+        explained: Explained = await self._queue(one, True, caller)
+        return explained
+
+    def _queue(self, inputs: Floats, explain: bool, caller: Caller) -> "asyncio.Future[Any]":
+        loop = asyncio.get_running_loop()
+        job = _Job(inputs, explain, caller.deadline, loop, loop.create_future(), time.monotonic())
+        with self._filled:
+            if len(self._jobs) >= QUEUE_REQUESTS:
+                raise overloaded(f"{QUEUE_REQUESTS} requests are waiting for the model already")
+            if self._jobs and self._bytes + inputs.nbytes > QUEUE_BYTES:
+                raise overloaded(f"{self._bytes} bytes are waiting for the model already")
+            self._bytes += inputs.nbytes
+            self._jobs.append(job)
+            self._filled.notify()
+        return job.answer
+
+    def _run(self) -> None:
+        try:
+            engine = self._load()
+        except BaseException as error:
+            self.loaded.set_exception(error)
+            return
+        self.loaded.set_result(engine)
+        while True:
+            self._work(engine, self._next(engine.batch))
+
+    def _next(self, most: int) -> list[_Job]:
+        """The oldest job, and those behind it that may be run with it."""
+        with self._filled:
+            while not self._jobs:
+                self._filled.wait()
+            taken = [self._jobs.popleft()]
+            count = len(taken[0].inputs)
+            while self._jobs and not taken[0].explain and not self._jobs[0].explain:
+                count += len(self._jobs[0].inputs)
+                if count > most:
+                    break
+                taken.append(self._jobs.popleft())
+            self._bytes -= sum(job.inputs.nbytes for job in taken)
+        return taken
+
+    def _work(self, engine: Engine, taken: list[_Job]) -> None:
+        now = time.monotonic()
+        jobs = []
+        for job in taken:
+            if job.deadline < now:
+                _deliver([(job, _too_late(now - job.queued))])
+            elif not job.answer.cancelled():
+                self._metrics.queue_seconds.observe(now - job.queued)
+                jobs.append(job)
+        if not jobs:
+            return
+        started = time.perf_counter()
+        results = self._results(engine, jobs)
+        self._metrics.inference_seconds.observe(time.perf_counter() - started)
+        self._metrics.batch_size.observe(sum(len(job.inputs) for job in jobs))
+        _deliver(list(zip(jobs, results, strict=True)))
+
+    def _results(self, engine: Engine, jobs: list[_Job]) -> list[Any]:
+        """An answer or an exception for each."""
+        try:
+            if jobs[0].explain:
+                return [engine.explain(jobs[0].inputs)]
+            if len(jobs) == 1:
+                return [engine.predict(jobs[0].inputs)]
+            answers = engine.predict(np.concatenate([job.inputs for job in jobs]))
+            ends = np.cumsum([len(job.inputs) for job in jobs])[:-1]
+            return list(np.split(answers, ends))
+        except NotFinite as error:
+            if len(jobs) == 1:
+                return [error]
+            return [result for job in jobs for result in self._results(engine, [job])]
+        except BaseException as error:
+            return [error] * len(jobs)
+
+
+def _too_late(seconds: float) -> HttpError:
+    return HttpError(504, f"the model did not come to this request in time: it waited {seconds:.1f} s")
+
+
+def _deliver(results: list[tuple[_Job, Any]]) -> None:
+    """Hands results to the event loop, all in one go: each wake-up of the loop costs as much as a small answer."""
+    try:
+        results[0][0].loop.call_soon_threadsafe(_settle, results)
+    except RuntimeError:
+        return  # the loop is closed: the process ends, and nobody waits
+
+
+def _settle(results: list[tuple[_Job, Any]]) -> None:
+    for job, result in results:
+        if job.answer.done():
+            continue
+        if isinstance(result, BaseException):
+            job.answer.set_exception(result)
+        else:
+            job.answer.set_result(result)
