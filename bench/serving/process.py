@@ -12,13 +12,16 @@ from bench.client import BenchError
 from bench.serving.network import Network
 from bench.serving.requests import read_answer
 from bench.serving.servers import Server
-from bench.serving.usage import birth, tree
+from bench.serving.usage import birth, cpu_seconds, tree
 from tests.ports import free_ports
 
 START_SECONDS = 90.0
 ANSWER_SECONDS = 30.0
 STOP_SECONDS = 10.0
 LOOK_SECONDS = 0.005
+SETTLE_SECONDS = 60.0
+QUIET_SECONDS, QUIET_SHARE = 0.5, 0.1
+"""A server that takes so little of its core for so long has nothing to do."""
 TOLERANCE = {"json": 1e-4, "binary": 1e-4, "small": 0.03, "large": 0.03}
 """Of a probability. Others read pictures with decoders and resizes of their own."""
 
@@ -81,6 +84,16 @@ class Running:
                 self.wrong |= await self._difference(kind, right)
             except (OSError, EOFError, ValueError, TimeoutError) as error:
                 self.wrong[kind] = f"{type(error).__name__} {error}"[:200]
+
+    async def settle(self) -> None:
+        """Until it no longer works on requests whose clients have gone, so that the next cell has none of them."""
+        end = time.monotonic() + SETTLE_SECONDS
+        used = cpu_seconds(self.pid)
+        while time.monotonic() < end:
+            await asyncio.sleep(QUIET_SECONDS)
+            before, used = used, cpu_seconds(self.pid)
+            if used - before < QUIET_SECONDS * QUIET_SHARE:
+                return
 
     async def stop(self) -> None:
         """SIGTERM, and SIGKILL for what is left of it then."""

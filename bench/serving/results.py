@@ -18,6 +18,7 @@ MIB = "MiB"
 class Results:
     """Grows while the measure runs."""
 
+    servers: Sequence[Server] = SERVERS
     cells: dict[Cell, Taken] = field(default_factory=dict)
     starts: dict[str, float] = field(default_factory=dict)
     """Seconds from the start to the first good answer, the least of all starts."""
@@ -91,7 +92,7 @@ def _of_kind(results: Results, kind: str) -> str:
         f"| {WORDS[kind]}, {counts} clients | engine | requests/s | p50 ms | p99 ms | CPU us a request | errors |",
         "|---|---|---|---|---|---|---|",
     ]
-    for server in SERVERS:
+    for server in results.servers:
         if kind not in server.requests:
             continue
         name = f"| {server.words} | {server.engine} "
@@ -118,7 +119,7 @@ def _missing(results: Results, server: Server, kind: str) -> str:
 
 def _of_servers(results: Results) -> str:
     rows = ["| server | engine | start s | RSS MiB | PSS MiB |", "|---|---|---|---|---|"]
-    for server in SERVERS:
+    for server in results.servers:
         if server.name in results.starts and server.name in results.memory:
             resident, share = results.memory[server.name]
             start = _number(results.starts[server.name])
@@ -127,7 +128,7 @@ def _of_servers(results: Results) -> str:
 
 
 def _notes(results: Results) -> list[str]:
-    by_name = {server.name: f"{server.words} with {server.engine}" for server in SERVERS}
+    by_name = {server.name: f"{server.words} with {server.engine}" for server in results.servers}
     notes = [
         f"The engine alone in a loop, without HTTP, {precision}: {rate:,.0f} inputs a second."
         for precision, rate in results.loops.items()

@@ -43,7 +43,7 @@ class Bench:
 
     def __init__(self, plan: Plan, server_core: int, load_core: int) -> None:
         self.plan = plan
-        self.results = Results()
+        self.results = Results(plan.servers)
         self._cores = server_core, load_core
         self._logs = cache_folder() / "logs"
         self._running: dict[str, Running] = {}
@@ -52,7 +52,7 @@ class Bench:
         """All of it; what fails is in the results, but for the network itself.
 
         Raises:
-            BenchError: the network can't be made.
+            BenchError: the network can't be made, or the load failed.
         """
         self._logs.mkdir(parents=True, exist_ok=True)
         there = await self._install()
@@ -132,12 +132,15 @@ class Bench:
         for cell in cells:
             if (cell.server, cell.kind) in self.results.wrong or cell.server in self.results.failures:
                 continue
-            try:
-                taken = await self._take_one(self._running[cell.server], cell)
-            except BenchError as error:
-                self.results.failures[cell.server] = str(error)
-                say(f"{cell.server}: {error}")
+            running = self._running[cell.server]
+            if running.process.returncode is not None:
+                why = f"it ended with {running.process.returncode}: {running.last_words()}"
+                self.results.failures[cell.server] = why
+                say(f"{cell.server}: {why}")
                 continue
+            taken = await self._take_one(running, cell)
+            if taken.errors:
+                await running.settle()
             self.results.add_cell(cell, taken)
             told = f"{taken.rate:.0f}/s, p50 {taken.p50:.2f} ms, p99 {taken.p99:.2f} ms"
             cost = f"{taken.cpu_per_answer:.0f} us of CPU, errors {taken.errors}, load {taken.client_cpu:.0%}"
@@ -147,10 +150,8 @@ class Bench:
         """One cell, by a load process.
 
         Raises:
-            BenchError: the server has ended, or the load failed.
+            BenchError: the load failed.
         """
-        if running.process.returncode is not None:
-            raise BenchError(f"it ended with {running.process.returncode}: {running.last_words()}")
         plan = self.plan
         with tempfile.NamedTemporaryFile() as file:
             file.write(running.request(cell.kind))

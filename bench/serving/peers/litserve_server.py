@@ -16,7 +16,7 @@ class Network(litserve.LitAPI):
         """In the worker's process."""
         self.engine = load()
 
-    def decode_request(self, request: Any, **_: Any) -> Any:
+    def decode_request(self, request: Any) -> Any:
         """The network's input."""
         return instance(request["instances"][0])
 
@@ -24,7 +24,7 @@ class Network(litserve.LitAPI):
         """Inputs side by side."""
         return np.stack(inputs)
 
-    def predict(self, x: Any, **_: Any) -> Any:
+    def predict(self, x: Any) -> Any:
         """All of a batch."""
         return self.engine(x)
 
@@ -32,7 +32,7 @@ class Network(litserve.LitAPI):
         """One answer for each request."""
         return list(output)
 
-    def encode_response(self, output: Any, **_: Any) -> Any:
+    def encode_response(self, output: Any) -> Any:
         """As TensorFlow Serving answers."""
         return {"predictions": [output.tolist()]}
 
