@@ -77,6 +77,10 @@ crds: $(STAMP)  ## generate crds/ from the models
 docs: $(STAMP)  ## generate docs/api and the health checks for Argo CD
 	@$(PY) scripts/docs.py
 
+.PHONY: protos
+protos: $(STAMP)  ## generate the messages of gRPC from the .proto files
+	@$(PY) scripts/protos.py
+
 .PHONY: format
 format: $(STAMP)  ## format the code
 	@$(VENV)/bin/ruff check --fix --quiet . ; $(VENV)/bin/ruff format --quiet .

@@ -15,6 +15,6 @@ flock 9
 echo "[$(date +%T)] Making the virtual environment" >&2
 rm -rf "$folder"
 "$python" -m venv "$folder"
-"$folder/bin/pip" install --quiet --disable-pip-version-check --require-hashes --requirement requirements/dev.txt
+"$folder/bin/pip" install --quiet --disable-pip-version-check --require-hashes --no-deps --requirement requirements/dev.txt
 "$folder/bin/pip" install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
 touch "$stamp"

@@ -163,6 +163,7 @@ class Process(Client):
 
     def __init__(self, root: Path, **environment: str) -> None:
         super().__init__(0)
+        self.grpc_port = 0
         self.log = root / "log"
         self.termination = root / "termination"
         with self.log.open("wb") as log:
@@ -176,6 +177,7 @@ class Process(Client):
                     "LEPTON_ROOT": str(root),
                     "LEPTON_TASK": TASK.to_json(),
                     "LEPTON_HTTP_PORT": "0",
+                    "LEPTON_GRPC_PORT": "0",
                     "LEPTON_TERMINATION_FILE": str(self.termination),
                     **environment,
                 },
@@ -191,7 +193,9 @@ class Process(Client):
             assert self.process.poll() is None, self.log.read_text()
             return self.lines("Ready")
 
-        self.port = until(ready, "the server")[0]["port"]
+        told = until(ready, "the server")[0]
+        self.port = told["port"]
+        self.grpc_port = told.get("grpc_port", 0)
         assert self.ready()
         return self
 

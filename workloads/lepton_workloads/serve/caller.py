@@ -16,7 +16,9 @@ class Caller:
     request_id: str = ""
     """The client's own name of the request, where the protocol has one."""
     traceparent: str = ""
-    """W3C trace context of the request, passed on to whom is told of it."""
+    """W3C trace context of the request, checked (`traces`), passed on to whom is told of it."""
+    tracestate: str = ""
+    """What tracing systems add to it."""
     deadline: float = field(default_factory=lambda: time.monotonic() + DEFAULT_SECONDS)
     """`time.monotonic()` after which nobody waits any more."""
 

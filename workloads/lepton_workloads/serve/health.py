@@ -21,6 +21,12 @@ def routes(model: Model) -> list[Route]:
         return json_response({"status": "ready"})
 
     return [
-        Route("GET", "/healthz", "200 while the process works", healthz),
-        Route("GET", "/readyz", "200 once the model answers, 503 before and while shutting down", readyz),
+        Route("GET", "/healthz", "200 while the process works", healthz, open=True),
+        Route(
+            "GET",
+            "/readyz",
+            "200 once the model answers, 503 before and while shutting down",
+            readyz,
+            open=True,
+        ),
     ]

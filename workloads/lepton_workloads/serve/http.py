@@ -19,6 +19,9 @@ JSON_TYPE = b"application/json"
 RETRY_SECONDS = 1
 BODY_SECONDS = 60
 """A body that is not whole after this time is given up: a slow client must not hold memory for ever."""
+SMALL_BODY_SECONDS = 10
+BODY_BYTES_PER_SECOND = 8 * 1024
+"""A body that says its length gets SMALL_BODY_SECONDS and the time that it takes at this rate."""
 
 
 class HttpError(Exception):
@@ -102,22 +105,24 @@ class BodyReader:
         """The body. Whoever calls it gives the bytes back with `release` when the request is done.
 
         Raises:
-            HttpError: 408 too slow, 411 no length, 413 too large, 415 compressed, 503 too many at once.
+            HttpError: 408 too slow, 411 no length, 413 too large, 415 compressed, 501 encoded for the way,
+                503 too many at once.
             Disconnected: the client went away before the body was whole.
         """
-        self._check_headers(request)
+        seconds = self._check_headers(request)
         try:
-            async with asyncio.timeout(BODY_SECONDS):
+            async with asyncio.timeout(seconds):
                 return await self._read(receive)
         except TimeoutError:
-            message = f"the body was not whole after {BODY_SECONDS} seconds"
+            message = f"the body was not whole after {seconds:.0f} seconds"
             raise HttpError(408, message, [(b"connection", b"close")]) from None
 
     def release(self, body: bytes) -> None:
         """Gives the bytes of a body back to the budget."""
         self.held -= len(body)
 
-    def _check_headers(self, request: Request) -> None:
+    def _check_headers(self, request: Request) -> float:
+        """How long the body may take."""
         if request.header(b"content-encoding").lower() not in ("", "identity"):
             raise HttpError(
                 415,
@@ -125,10 +130,18 @@ class BodyReader:
                 [(b"accept-encoding", b"identity")],
             )
         length = request.header(b"content-length")
-        if not length and not request.header(b"transfer-encoding"):
-            raise HttpError(411, "a body is needed: send it with a Content-Length")
-        if length and int(length) > self._limit:
+        if not length:
+            coding = request.header(b"transfer-encoding").lower()
+            if not coding:
+                raise HttpError(411, "a body is needed: send it with a Content-Length")
+            if coding != "chunked":
+                message = "Transfer-Encoding: only chunked is accepted, without compression"
+                raise HttpError(501, message, [(b"connection", b"close")])
+            return BODY_SECONDS
+        size = int(length)
+        if size > self._limit:
             raise self._too_large()
+        return min(BODY_SECONDS, SMALL_BODY_SECONDS + size / BODY_BYTES_PER_SECOND)
 
     async def _read(self, receive: Receive) -> bytes:
         chunks: list[bytes] = []

@@ -54,14 +54,14 @@ class Metrics:
             "lepton_server_model_info", "What is served.", ["model", "version"], registry=self.registry
         )
         info.labels(model, version).set(1)
-        self._seen: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
+        self._seen: dict[tuple[str, int | str], tuple[Counter, Histogram]] = {}
 
     def watch(self, name: str, text: str, read: Callable[[], float]) -> None:
         """Adds a gauge that is read when it is asked for."""
         Gauge(f"lepton_server_{name}", text, registry=self.registry).set_function(read)
 
-    def observe(self, route: str, code: int, seconds: float) -> None:
-        """Counts a finished request."""
+    def observe(self, route: str, code: int | str, seconds: float) -> None:
+        """Counts a finished request; `code`: the status of HTTP, or the name of gRPC's code."""
         children = self._seen.get((route, code))
         if children is None:
             children = self._requests.labels(route, code), self._seconds.labels(route)

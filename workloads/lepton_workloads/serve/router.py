@@ -22,6 +22,8 @@ class Route:
     summary: str
     handler: Handler
     reads_body: bool = False
+    open: bool = False
+    """Whether it is answered without a token, where the server asks for one."""
 
 
 class Router:

@@ -8,99 +8,151 @@ in flight have the rest of `drain_seconds`, and the process exits with 0.
 import asyncio
 import gc
 import logging
+import resource
 import signal
 import socket
+import time
 from collections.abc import Callable
 from types import FrameType
+from typing import Any, Protocol, cast
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from lepton_workloads.contract.artifact import Signature
 from lepton_workloads.contract.outcome import Outcome
+from lepton_workloads.contract.tasks import TLS_DIR, TOKENS_DIR
 from lepton_workloads.explain import Explainer
 from lepton_workloads.logs import Log
+from lepton_workloads.paths import place
 from lepton_workloads.serve.access_log import AccessLog
 from lepton_workloads.serve.app import App
 from lepton_workloads.serve.engine import Engine
 from lepton_workloads.serve.engine_thread import EngineThread
 from lepton_workloads.serve.metrics import Metrics
 from lepton_workloads.serve.model import Model
+from lepton_workloads.serve.observers import watch_predictions
+from lepton_workloads.serve.protocol import KEEP_ALIVE_SECONDS, MAX_CONNECTIONS, HttpProtocol
+from lepton_workloads.serve.security import Certificates, Tokens
 from lepton_workloads.serve.settings import Settings, read_settings
 from lepton_workloads.serve.version import engine_loader, read_explainer, read_signature
 
 LINGER_SECONDS = 1.0
-KEEP_ALIVE_SECONDS = 75
-"""Longer than the usual 60 s of clients and proxies, so that they, who know, close idle connections first."""
+LAST_SECONDS = 1.0
+"""For alarms and the like after the last request, also when requests took all of the drain's time."""
 BACKLOG = 1024
-MAX_HEADER_BYTES = 64 * 1024
+SPARE_FILES = 128
+"""What the process opens beside connections."""
+HANDSHAKE_SECONDS = 10.0
+"""Of TLS, from the connection on."""
+CLOSE_SECONDS = 5.0
+"""How long the end of a TLS connection may take."""
 
 log = Log(__name__)
 
 
-class HttpProtocol(HttpToolsProtocol):
-    """uvicorn's, with a limit for headers, and errors in the form of all others."""
+class Door(Protocol):
+    """Another way into the server, with a port of its own."""
 
-    _unparsed_bytes = 0
-    """Received since the last whole header; bodies are counted where they are read."""
-    _in_body = False
+    port: int
 
-    def data_received(self, data: bytes) -> None:
-        """Called with each piece of a connection's bytes."""
-        if not self._in_body:
-            self._unparsed_bytes += len(data)
-        super().data_received(data)
-        if not self._in_body and self._unparsed_bytes > MAX_HEADER_BYTES and not self.transport.is_closing():
-            self._refuse(b"431 Request Header Fields Too Large", b"the header is too large")
+    async def start(self) -> None:
+        """Listens from now on."""
+        ...
 
-    def on_headers_complete(self) -> None:
-        """Called by the parser."""
-        self._unparsed_bytes = 0
-        self._in_body = True
-        super().on_headers_complete()
-
-    def on_message_complete(self) -> None:
-        """Called by the parser."""
-        self._in_body = False
-        super().on_message_complete()
-
-    def send_400_response(self, msg: str) -> None:
-        """Called for what can't be parsed."""
-        self._refuse(b"400 Bad Request", b"this is no valid HTTP request")
-
-    def _refuse(self, status: bytes, message: bytes) -> None:
-        body = b'{"error":"%s"}' % message
-        head = b"HTTP/1.1 %s\r\ncontent-type: application/json\r\nconnection: close\r\n" % status
-        self.transport.write(head + b"content-length: %d\r\n\r\n" % len(body) + body)
-        self.transport.close()
+    async def stop(self, grace: float) -> None:
+        """Takes nothing new and returns when what is in flight has ended, after `grace` seconds at most."""
+        ...
 
 
 class Server(uvicorn.Server):
     """uvicorn with a drain; signals end it with exit code 0 instead of the signal's own."""
 
-    def __init__(self, config: uvicorn.Config, model: Model, linger: float) -> None:
+    grpc: Door | None = None
+    """Opened before HTTP, drained at the same time."""
+
+    def __init__(
+        self, config: uvicorn.Config, model: Model, linger: float, tls: Certificates | None = None
+    ) -> None:
+        """`tls`: None for HTTP without it."""
         super().__init__(config)
         self._model = model
         self._linger = linger
+        self._tls = tls
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._drain_ends: float | None = None
+        self.at_end: list[Callable[[float], None]] = []
+        """What is still to be finished when the last request is answered: each is called, in a thread of its own, with
+        the `time.monotonic()` at which it must be done."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Called by uvicorn before the first connection."""
-        self._loop = asyncio.get_running_loop()
-        await super().startup(sockets)
+        """Called by uvicorn before the first connection; its own knows no time-outs of TLS."""
+        self._loop = loop = asyncio.get_running_loop()
+        limits: dict[str, Any] = {}
+        if self._tls:
+            limits = {
+                "ssl": self._tls.context,
+                "ssl_handshake_timeout": HANDSHAKE_SECONDS,
+                "ssl_shutdown_timeout": CLOSE_SECONDS,
+            }
+        await self.lifespan.startup()
+
+        def connect() -> HttpProtocol:
+            return HttpProtocol(self.config, self.server_state, self.lifespan.state, loop)
+
+        self.servers = [
+            await loop.create_server(connect, sock=listener, backlog=BACKLOG, **limits)
+            for listener in sockets or []
+        ]
+        self.started = True
+
+    async def on_tick(self, counter: int) -> bool:
+        """Called by uvicorn ten times a second."""
+        if counter % 10 == 0:
+            now = asyncio.get_running_loop().time()
+            for connection in list(self.server_state.connections):
+                cast(HttpProtocol, connection).end_if_late(now)
+            if self._tls:
+                self._tls.take_changes()
+        return await super().on_tick(counter)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Called by uvicorn for SIGTERM and SIGINT; a second one ends the waiting."""
         if self._loop is None or self._model.draining:
             self.should_exit = self.force_exit = True
+            if self._loop is not None and self.grpc is not None:
+                self._loop.call_soon_threadsafe(self._shut, self.grpc)
             return
         log.info("Began to drain", signal=signal.Signals(sig).name, in_flight=len(self.server_state.tasks))
         self._model.draining = True
+        self._drain_ends = time.monotonic() + self._model.task.drain_seconds
         self._loop.call_soon_threadsafe(self._loop.call_later, self._linger, self.stop)
 
     def stop(self) -> None:
         """Stops accepting, finishes what is in flight, returns from `serve`."""
         self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Called by uvicorn to finish what is in flight."""
+        if self.grpc is None:
+            await super().shutdown(sockets)
+            return
+        grace = float(self.config.timeout_graceful_shutdown or 0)
+        await asyncio.gather(super().shutdown(sockets), self.grpc.stop(grace))
+
+    async def finish(self) -> None:
+        """Has all of `at_end` done, within what is left of the drain's time and at least LAST_SECONDS."""
+        now = time.monotonic()
+        ends = self._drain_ends or now + self._model.task.drain_seconds
+        ends = now if self.force_exit else max(ends, now + LAST_SECONDS)
+        results = await asyncio.gather(
+            *(asyncio.to_thread(work, ends) for work in self.at_end), return_exceptions=True
+        )
+        for result in results:
+            if isinstance(result, Exception):
+                log.error("Failed to finish", error=result)
+
+    def _shut(self, door: Door) -> None:
+        self._shutting = asyncio.ensure_future(door.stop(0))
 
 
 def build(settings: Settings) -> tuple[Server, Model]:
@@ -128,13 +180,17 @@ def compose(
 ) -> tuple[Server, Model]:
     """The server for any engine; `load` runs in the engine's thread and may take its time."""
     task = settings.task
+    tokens = Tokens(place(TOKENS_DIR)) if task.tokens else None
+    tls = Certificates(place(TLS_DIR)) if task.tls else None
     metrics = Metrics(task.name, task.version)
     engine = EngineThread(load, metrics)
     metrics.watch("queue_depth", "Requests that wait for the engine.", lambda: engine.depth)
     model = Model(task, signature, engine, settings.threads, metrics, explainer)
+    finishing = watch_predictions(model, metrics)
     linger = min(LINGER_SECONDS, task.drain_seconds / 2)
+    access_log = AccessLog(settings.access_log)
     config = uvicorn.Config(
-        App(model, metrics, AccessLog(settings.access_log)),
+        App(model, metrics, access_log, tokens),
         loop="uvloop",
         http=HttpProtocol,
         ws="none",
@@ -150,7 +206,21 @@ def compose(
     )
     logging.getLogger("uvicorn").setLevel(logging.ERROR)  # the rest is told below, or from outside
     engine.start()
-    return Server(config, model, linger), model
+    server = Server(config, model, linger, tls)
+    server.at_end += finishing
+    if task.grpc:
+        # Tens of megabytes, only where it is wanted.
+        from lepton_workloads.serve.grpc_server import GrpcServer
+
+        server.grpc = GrpcServer(
+            model,
+            metrics,
+            access_log,
+            settings.grpc_port,
+            allows=tokens.allows if tokens else None,
+            certificates=tls.certificates if tls else None,
+        )
+    return server, model
 
 
 def listen(port: int) -> socket.socket:
@@ -172,11 +242,23 @@ def main() -> Outcome:
         WorkloadError: the task or the model can't be used.
     """
     settings = read_settings()
+    HttpProtocol.most_connections = _possible_connections()
     server, model = build(settings)
     new_loop = server.config.get_loop_factory()
     with listen(settings.port) as listener, asyncio.Runner(loop_factory=new_loop) as runner:
         runner.run(run(server, model, listener))
     return Outcome()
+
+
+def _possible_connections() -> int:
+    """MAX_CONNECTIONS, or what the limit of open files, raised as far as it may be, leaves."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_CONNECTIONS + SPARE_FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        return max(1, soft - SPARE_FILES)
+    return MAX_CONNECTIONS
 
 
 async def run(server: Server, model: Model, listener: socket.socket) -> None:
@@ -185,6 +267,10 @@ async def run(server: Server, model: Model, listener: socket.socket) -> None:
     Raises:
         WorkloadError: the model can't be used.
     """
+    ports = {"port": listener.getsockname()[1]}
+    if server.grpc is not None:
+        await server.grpc.start()
+        ports["grpc_port"] = server.grpc.port
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     try:
         await model.load()
@@ -194,7 +280,8 @@ async def run(server: Server, model: Model, listener: socket.socket) -> None:
         raise
     gc.collect()
     gc.freeze()  # what is there now stays: later collections need not look at it
-    log.info("Ready", port=listener.getsockname()[1], model=model.task.name, version=model.task.version)
+    log.info("Ready", **ports, model=model.task.name, version=model.task.version)
     await serving
+    await server.finish()
     model.close()
     log.info("Drained")

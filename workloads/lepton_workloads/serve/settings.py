@@ -8,11 +8,12 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from lepton_workloads.contract.outcome import Failure
-from lepton_workloads.contract.tasks import HTTP_PORT, MODEL_DIR, TASK_ENV, THREADS_ENV, ServeTask
+from lepton_workloads.contract.tasks import GRPC_PORT, HTTP_PORT, MODEL_DIR, TASK_ENV, THREADS_ENV, ServeTask
 from lepton_workloads.paths import place
 from lepton_workloads.termination import WorkloadError
 
 PORT_ENV = "LEPTON_HTTP_PORT"
+GRPC_PORT_ENV = "LEPTON_GRPC_PORT"
 ACCESS_LOG_ENV = "LEPTON_ACCESS_LOG"
 
 
@@ -26,6 +27,7 @@ class Settings:
     threads: int
     access_log: float
     """Share of good requests that are logged, 0 to 1; failed ones (status >= 400) always are."""
+    grpc_port: int = GRPC_PORT
 
 
 def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
@@ -47,6 +49,7 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
         port=int(_number(environment, PORT_ENV, str(HTTP_PORT), 0, 65535)),
         threads=int(_number(environment, THREADS_ENV, "1", 1, 1024)),
         access_log=_number(environment, ACCESS_LOG_ENV, "0", 0, 1),
+        grpc_port=int(_number(environment, GRPC_PORT_ENV, str(GRPC_PORT), 0, 65535)),
     )
 
 

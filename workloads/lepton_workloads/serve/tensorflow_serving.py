@@ -17,13 +17,13 @@ import orjson
 from lepton_workloads.contract.artifact import Tensor
 from lepton_workloads.serve.engine import Floats, NotFinite
 from lepton_workloads.serve.http import HttpError, Request, Response, json_response
+from lepton_workloads.serve.json_tensors import holds_no_booleans, read_tensor
 from lepton_workloads.serve.model import BadPicture, Model
 from lepton_workloads.serve.router import Handler, Route
-from lepton_workloads.serve.tensors import check_count, holds_only_numbers, read_tensor
+from lepton_workloads.serve.tensors import LARGE_BODY_BYTES, check_count
 
 SIGNATURE_NAME = "serving_default"
-LARGE_BODY_BYTES = 256 * 1024
-"""Larger bodies are parsed in another thread, so that the event loop goes on between the steps."""
+METHOD_NAME = "tensorflow/serving/predict"
 
 
 @dataclass(slots=True)
@@ -51,31 +51,44 @@ def routes(model: Model) -> list[Route]:
 
 def _checked(model: Model, handler: Callable[[Model, Request], Awaitable[Response]]) -> Handler:
     async def handle(request: Request) -> Response:
-        _check_names(model, request.params)
+        params = request.params
+        check_names(model, params["model"], _version(model, params), params.get("label"))
         return await handler(model, request)
 
     return handle
 
 
-def _check_names(model: Model, params: dict[str, str]) -> None:
+def _version(model: Model, params: dict[str, str]) -> int | None:
+    text = params.get("version")
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) < 20):
+        here = f"this server has {model.task.name}, version {model.task.version_number}"
+        raise HttpError(400, f"Malformed request: version {text[:40]!r} is no whole number; {here}")
+    return int(text)
+
+
+def check_names(model: Model, name: str, version: int | None, label: str | None) -> None:
+    """Raises HttpError, 404 for another model or version, 400 for a label: there are none."""
     task = model.task
     here = f"this server has {task.name}, version {task.version_number}"
-    name, version = params["model"], params.get("version")
-    if version is not None and not (version.isascii() and version.isdigit()):
-        raise HttpError(400, f"Malformed request: version {version[:40]!r} is no whole number; {here}")
     if name != task.name:
-        wanted = f"Specific({name[:100]}, {version[:40]})" if version else f"Latest({name[:100]})"
+        wanted = f"Latest({name[:100]})" if version is None else f"Specific({name[:100]}, {version})"
         raise HttpError(404, f"Servable not found for request: {wanted}; {here}")
-    if version is not None and version.lstrip("0") != str(task.version_number):
-        raise HttpError(404, f"Servable not found for request: Specific({name}, {version[:40]}); {here}")
-    if "label" in params:
-        raise HttpError(400, f"Unrecognized servable version label: {params['label'][:100]}; {here}")
+    if version is not None and version != task.version_number:
+        raise HttpError(404, f"Servable not found for request: Specific({name}, {version}); {here}")
+    if label is not None:
+        raise HttpError(400, f"Unrecognized servable version label: {label[:100]}; {here}")
+
+
+def state_of(model: Model) -> str:
+    """The version's state, one of TensorFlow Serving's."""
+    return "UNLOADING" if model.draining else "AVAILABLE" if model.loaded else "LOADING"
 
 
 async def _status(model: Model, _: Request) -> Response:
-    state = "UNLOADING" if model.draining else "AVAILABLE" if model.loaded else "LOADING"
     status = {"error_code": "OK", "error_message": ""}
-    version = {"version": str(model.task.version_number), "state": state, "status": status}
+    version = {"version": str(model.task.version_number), "state": state_of(model), "status": status}
     return json_response({"model_version_status": [version]})
 
 
@@ -83,7 +96,7 @@ async def _metadata(model: Model, _: Request) -> Response:
     signature = {
         "inputs": _tensor_infos(model.signature.inputs[:1]),
         "outputs": _tensor_infos(model.signature.outputs[:1]),
-        "method_name": "tensorflow/serving/predict",
+        "method_name": METHOD_NAME,
         "defaults": {},
     }
     version = str(model.task.version_number)
@@ -162,8 +175,8 @@ def _read(model: Model, body: bytes) -> Inputs:
         check_count(len(values), model.input_shape, field)
         pictures = [_picture(value, f"{field}[{index}]") for index, value in enumerate(values)]
         return Inputs(row_form, field, None, pictures)
-    only_numbers = holds_only_numbers(body, document)
-    return Inputs(row_form, field, read_tensor(values, model.input_shape, field, only_numbers), [])
+    no_booleans = holds_no_booleans(body, {**document, "instances" if row_form else "inputs": 0})
+    return Inputs(row_form, field, read_tensor(values, model.input_shape, field, no_booleans), [])
 
 
 def _named_rows(values: Any, tensor: str) -> Any:

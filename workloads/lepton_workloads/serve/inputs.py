@@ -1,0 +1,35 @@
+"""What a request brought to be predicted, and its answers: one way for the protocols of gRPC."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lepton_workloads.serve.caller import Caller
+from lepton_workloads.serve.engine import Floats, NotFinite
+from lepton_workloads.serve.http import HttpError
+from lepton_workloads.serve.model import BadPicture, Model
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """Numbers, or picture files that must be decoded."""
+
+    field: str
+    """Where they were found, for errors."""
+    tensor: Floats | None = None
+    pictures: Sequence[bytes] = ()
+
+
+async def answers(model: Model, inputs: Inputs, caller: Caller) -> Floats:
+    """Probabilities (N, labels).
+
+    Raises:
+        HttpError: 400 naming the field, 503 and 504 as `Model.predict`.
+    """
+    try:
+        tensor = inputs.tensor if inputs.tensor is not None else await model.decode(list(inputs.pictures))
+        return await model.predict(tensor, caller, inputs.pictures)
+    except BadPicture as error:
+        raise HttpError(400, f"{inputs.field}[{error.index}] can't be used: {error.message}") from None
+    except NotFinite:
+        message = f"{inputs.field}: the network has no finite answer to these numbers; they are too large"
+        raise HttpError(400, message) from None
