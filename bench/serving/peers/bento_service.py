@@ -10,7 +10,7 @@ from engines import SHAPE, load
 from pictures import read
 
 
-@bentoml.service(workers=1, traffic={"timeout": 60})
+@bentoml.service(workers=1, traffic={"timeout": 60}, logging={"access": {"enabled": False}})
 class Network:
     """The network."""
 

@@ -1,6 +1,6 @@
 """KServe's Python server with a model class of one's own, as its documentation shows it."""
 
-import sys
+import logging
 from typing import Any
 
 import numpy as np
@@ -9,10 +9,6 @@ from kserve.utils.utils import generate_uuid
 
 from engines import NAME, OUTPUT, PORT, load
 from pictures import instance
-
-sys.argv[1:] = [
-    f"--http_port={PORT}", "--enable_grpc=false", "--workers=1", "--enable_latency_logging=false",
-]  # fmt: skip
 
 
 class Network(Model):
@@ -35,7 +31,7 @@ class Network(Model):
 
 
 if __name__ == "__main__":
-    from kserve.model_server import args
-
-    args.http_port, args.enable_grpc, args.workers = PORT, False, 1
-    ModelServer(http_port=PORT, enable_grpc=False, workers=1, enable_latency_logging=False).start([Network()])
+    server = ModelServer(http_port=PORT, enable_grpc=False, workers=1, enable_latency_logging=False)
+    for name in ("kserve.trace", "uvicorn.access"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    server.start([Network()])

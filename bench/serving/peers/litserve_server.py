@@ -4,6 +4,7 @@ from typing import Any
 
 import litserve
 import numpy as np
+from fastapi import Request
 
 from engines import NAME, PORT, load
 from pictures import instance
@@ -16,8 +17,8 @@ class Network(litserve.LitAPI):
         """In the worker's process."""
         self.engine = load()
 
-    def decode_request(self, request: Any) -> Any:
-        """The network's input."""
+    def decode_request(self, request: Request) -> Any:
+        """The network's input; what is handed over as a `Request` is its JSON."""
         return instance(request["instances"][0])
 
     def batch(self, inputs: list[Any]) -> Any:
