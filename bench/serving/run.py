@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
@@ -52,8 +53,10 @@ class Bench:
         """All of it; what fails is in the results, but for the network itself.
 
         Raises:
-            BenchError: the network can't be made, or the load failed.
+            BenchError: the network can't be made, the load failed, or there is no taskset.
         """
+        if shutil.which("taskset") is None:
+            raise BenchError("taskset is needed: apt-get install util-linux")
         self._logs.mkdir(parents=True, exist_ok=True)
         there = await self._install()
         say("making the network")
