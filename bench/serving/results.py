@@ -1,7 +1,7 @@
 """What a whole run found, and the figures, the table and the numbers for the chart that are made of it."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from bench.figures import Figure
 from bench.serving.cells import CLIENTS, GOALS, WORDS, Cell, better
@@ -19,6 +19,8 @@ class Results:
     """Grows while the measure runs."""
 
     servers: Sequence[Server] = SERVERS
+    dot_products: bool = True
+    """Whether the processor has dot products of 8-bit numbers."""
     cells: dict[Cell, Taken] = field(default_factory=dict)
     starts: dict[str, float] = field(default_factory=dict)
     """Seconds from the start to the first good answer, the least of all starts."""
@@ -48,7 +50,11 @@ class Results:
 def figures(results: Results) -> list[Figure]:
     """Goals first, then what Lepton's own server does; a goal that can't be told is counted and so never forgotten."""
     told = [(goal, goal.figure(results.cells)) for goal in GOALS]
-    found = [figure for _, figure in told if figure is not None]
+    found = [
+        _without_dot_products(figure) if goal.dot_products and not results.dot_products else figure
+        for goal, figure in told
+        if figure is not None
+    ]
     untold = sum(1 for goal, figure in told if figure is None and goal.budget)
     if LEPTON in results.starts:
         what = "serving: from the start to the first answer"
@@ -66,6 +72,12 @@ def figures(results: Results) -> list[Figure]:
     return found
 
 
+def _without_dot_products(figure: Figure) -> Figure:
+    """The same, shown without a budget: it can't be kept here, and who reads it must know."""
+    what = f"{figure.what} (no budget: this processor has no dot products of 8-bit numbers)"
+    return replace(figure, key=f"{figure.key}-plain", what=what, budget="")
+
+
 def _of_loops(results: Results) -> list[Figure]:
     """How much of the engine is left behind HTTP and all checks."""
     found = []
@@ -74,6 +86,9 @@ def _of_loops(results: Results) -> list[Figure]:
         if taken and rate:
             what = f"serving, {WORDS['binary']}, 64 clients, {precision}: share of the engine in a loop without HTTP"
             found.append(Figure(f"serving.loop-{precision}", what, taken.rate / rate, "x"))
+    if set(results.loops) == {"float32", "int8"}:
+        what = "serving: the engine in a loop without HTTP, int8 against float"
+        found.append(Figure("serving.loop-gain", what, results.loops["int8"] / results.loops["float32"], "x"))
     return found
 
 
@@ -133,6 +148,10 @@ def _notes(results: Results) -> list[str]:
         f"The engine alone in a loop, without HTTP, {precision}: {rate:,.0f} inputs a second."
         for precision, rate in results.loops.items()
     ]
+    if not results.dot_products:
+        notes.append(
+            "This processor has no dot products of 8-bit numbers (VNNI), by which int8 is faster elsewhere."
+        )
     notes += [f"{by_name.get(name, name)} was not measured: {why}" for name, why in results.failures.items()]
     notes += [
         f"{by_name[name]}, {WORDS[kind]}, was not measured: {why}"

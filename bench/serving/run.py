@@ -21,7 +21,7 @@ from bench.serving.network import ROOT, Network, add_onnx, made
 from bench.serving.process import Running
 from bench.serving.results import Results
 from bench.serving.servers import ONNX_RUNTIME, SERVERS, Server
-from bench.serving.usage import memory_mib
+from bench.serving.usage import has_dot_products, memory_mib
 
 FILES = {"float32": "model.tflite", "int8": "model.int8.tflite"}
 CONVERTER = "kserve"
@@ -44,7 +44,7 @@ class Bench:
 
     def __init__(self, plan: Plan, server_core: int, load_core: int) -> None:
         self.plan = plan
-        self.results = Results(plan.servers)
+        self.results = Results(plan.servers, has_dot_products(Path("/proc/cpuinfo").read_text()))
         self._cores = server_core, load_core
         self._logs = cache_folder() / "logs"
         self._running: dict[str, Running] = {}

@@ -40,6 +40,11 @@ def memory_mib(pid: int) -> tuple[float, float]:
     )
 
 
+def has_dot_products(cpuinfo: str) -> bool:
+    """Whether the processor of /proc/cpuinfo multiplies and adds 8-bit numbers in one step (x86: VNNI, Arm: dotprod)."""
+    return not {"avx512_vnni", "avx_vnni", "asimddp"}.isdisjoint(cpuinfo.split())
+
+
 def _kilobytes(name: str, text: str) -> int:
     match = re.search(rf"^{name}:\s+(\d+) kB", text, re.MULTILINE)
     return int(match[1]) if match else 0

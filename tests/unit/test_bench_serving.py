@@ -26,7 +26,7 @@ from bench.serving.process import ask
 from bench.serving.results import Results, errors_in_words, figures, markdown
 from bench.serving.run import Plan
 from bench.serving.servers import BY_NAME, LEPTON, SERVERS
-from bench.serving.usage import birth, cpu_seconds, memory_mib, tree
+from bench.serving.usage import birth, cpu_seconds, has_dot_products, memory_mib, tree
 
 NUMBERS = [number / 4 for number in range(SHAPE[1] * SHAPE[2] * SHAPE[3])]
 
@@ -287,6 +287,18 @@ def test_goals_become_ratios() -> None:
     named = " ".join(outside(figures(everything()), load_ranges()))
     assert "serving.json-8-kserve-keras is 3 x" in named
     assert "serving.p99-64-bare" not in named
+
+
+def test_8_bits_have_a_budget_only_where_the_processor_has_dot_products_of_them() -> None:
+    assert has_dot_products("flags\t\t: fpu avx512f avx512_vnni sse")
+    assert not has_dot_products("flags\t\t: fpu avx avx2 sse")
+    results = everything()
+    results.dot_products = False
+    found = {figure.key: figure for figure in figures(results)}
+    assert "serving.binary-64-int8" not in found
+    assert found["serving.binary-64-int8-plain"].budget == ""
+    assert "no dot products" in found["serving.binary-64-int8-plain"].what
+    assert "no dot products" in markdown(results)
 
 
 def test_a_goal_that_could_not_be_measured_is_not_forgotten() -> None:
