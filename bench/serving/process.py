@@ -15,7 +15,7 @@ from bench.serving.servers import Server
 from bench.serving.usage import birth, cpu_seconds, tree
 from tests.ports import free_ports
 
-START_SECONDS = 90.0
+START_SECONDS = 180.0
 ANSWER_SECONDS = 30.0
 STOP_SECONDS = 10.0
 LOOK_SECONDS = 0.005

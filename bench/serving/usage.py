@@ -41,7 +41,7 @@ def memory_mib(pid: int) -> tuple[float, float]:
 
 
 def has_dot_products(cpuinfo: str) -> bool:
-    """Whether a processor, told by /proc/cpuinfo, multiplies and adds 8-bit numbers in one step (VNNI; Arm: dotprod)."""
+    """Whether the processor of /proc/cpuinfo multiplies and adds 8-bit numbers in one step (VNNI; dotprod on Arm)."""
     return not {"avx512_vnni", "avx_vnni", "asimddp"}.isdisjoint(cpuinfo.split())
 
 
