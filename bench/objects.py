@@ -81,5 +81,5 @@ def children_by_hand(namespace: str, name: str, uid: str) -> list[tuple[str, Jso
             f"/apis/apps/v1/namespaces/{namespace}/deployments",
             deployment(owner, spec, target.artifact, target.version, context),
         ),
-        (f"/api/v1/namespaces/{namespace}/services", service(owner)),
+        (f"/api/v1/namespaces/{namespace}/services", service(owner, spec)),
     ]

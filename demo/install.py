@@ -12,10 +12,13 @@ from demo.setup import ROOT, SYSTEM_NAMESPACE
 
 def overlay(images: dict[str, str], settings: dict[str, str]) -> str:
     """A kustomization over deploy/cluster with the images and settings of this cluster."""
+    own = images.get("tensorflow-server")
+    tensorflow = {"LEPTON_TENSORFLOW_SERVER_IMAGE": own} if own else {}
     name, _, tag = images["operator"].rpartition(":")
     values = {
         "LEPTON_TRAINER_IMAGE": images["trainer"],
         "LEPTON_SERVER_IMAGE": images["server"],
+        **tensorflow,
         **settings,
     }
     return json.dumps(

@@ -44,11 +44,11 @@ class Opened:
 
 
 @contextmanager
-def chromium() -> Iterator[Browser]:
-    """The browser."""
+def chromium(*flags: str) -> Iterator[Browser]:
+    """The browser; `flags` come to those that all tests have."""
     assert Path(CHROMIUM).exists(), "install Chromium with scripts/browser.sh"
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS, *flags])
         yield browser
         browser.close()
 
@@ -64,17 +64,60 @@ def shown(browser: Browser, folder: Path) -> Iterator[Show]:
     def open_page(html: str, size: tuple[int, int] = DESKTOP, scheme: Any = "light") -> Opened:
         path = folder / "report.html"
         path.write_text(html, encoding="utf-8")
-        viewport: Any = {"width": size[0], "height": size[1]}
-        context = browser.new_context(viewport=viewport, color_scheme=scheme)
-        contexts.append(context)
-        opened = Opened(context.new_page())
-        opened.page.on("console", lambda message: opened.errors.append(message.text))
-        opened.page.on("pageerror", lambda error: opened.errors.append(str(error)))
-        opened.page.on("dialog", lambda dialog: opened.errors.append(dialog.message))
-        opened.page.on("request", lambda request: opened.requests.append(request.url))
+        opened = new_page(browser, size, scheme)
+        contexts.append(opened.page.context)
         opened.page.goto(path.as_uri(), wait_until="load")
         return opened
 
     yield open_page
     for context in contexts:
         context.close()
+
+
+def new_page(
+    browser: Browser, size: tuple[int, int] = DESKTOP, scheme: Any = "light", **options: Any
+) -> Opened:
+    """An empty page in a context of its own, which the caller closes."""
+    viewport: Any = {"width": size[0], "height": size[1]}
+    context = browser.new_context(viewport=viewport, color_scheme=scheme, **options)
+    opened = Opened(context.new_page())
+    opened.page.on("console", lambda message: opened.errors.append(message.text))
+    opened.page.on("pageerror", lambda error: opened.errors.append(str(error)))
+    opened.page.on("dialog", lambda dialog: opened.errors.append(dialog.message))
+    opened.page.on("request", lambda request: opened.requests.append(request.url))
+    return opened
+
+
+INK_ON_GROUND = """
+selector => [...document.querySelectorAll(selector)]
+  .filter(element => element.innerText.trim())
+  .map(element => {
+    let ground = element;
+    while (ground && getComputedStyle(ground).backgroundColor === 'rgba(0, 0, 0, 0)') ground = ground.parentElement;
+    const canvas = document.createElement('canvas').getContext('2d');
+    const paint = (color, under) => {
+      canvas.fillStyle = under; canvas.fillRect(0, 0, 1, 1);
+      canvas.fillStyle = color; canvas.fillRect(0, 0, 1, 1);
+      return 'rgb(' + [...canvas.getImageData(0, 0, 1, 1).data.slice(0, 3)].join(', ') + ')';
+    };
+    const card = getComputedStyle(document.querySelector('.card')).backgroundColor;
+    const back = paint(getComputedStyle(ground || document.body).backgroundColor, card);
+    return [paint(getComputedStyle(element).color, back), back];
+  })
+"""
+"""Colours of each text and of what lies under it; cells are half transparent on their card."""
+
+
+def luminance(color: str) -> float:
+    """Relative luminance of `rgb(...)`, as WCAG 2 defines it."""
+    values = [int(part) / 255 for part in color[color.index("(") + 1 : -1].split(",")[:3]]
+    red, green, blue = (
+        value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in values
+    )
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def contrast(one: str, other: str) -> float:
+    """Contrast ratio of two colours, as WCAG 2 defines it."""
+    lighter, darker = sorted((luminance(one), luminance(other)), reverse=True)
+    return (lighter + 0.05) / (darker + 0.05)

@@ -56,6 +56,8 @@ class Pull:
     pod_uid: str
     pod_name: str
     pod_ip: str
+    interval_seconds: float | None = None
+    """Least time between two pulls; that of the settings unless it is set."""
 
 
 @dataclass(frozen=True, slots=True)

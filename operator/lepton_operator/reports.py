@@ -76,7 +76,7 @@ class ReportPuller:
     ) -> None:
         self._book = book
         self._fetch = fetch
-        self._interval = interval_seconds * INTERVAL_TOLERANCE
+        self._interval = interval_seconds
         self._on_news = on_news
         self._clock = clock
         self._last: dict[str, float] = {}
@@ -87,13 +87,17 @@ class ReportPuller:
     def request(self, key: Key, owner_uid: str, pulls: Iterable[Pull]) -> None:
         """Pull what is due, in the background."""
         for pull in pulls:
-            last = self._last.get(pull.pod_uid)
-            if pull.pod_uid in self._tasks or (last is not None and self._clock() - last < self._interval):
+            if pull.pod_uid in self._tasks or not self._is_due(pull):
                 continue
             self._last[pull.pod_uid] = self._clock()
             task = asyncio.create_task(self._pull(key, owner_uid, pull), name=f"pull {pull.pod_name}")
             self._tasks[pull.pod_uid] = task
             task.add_done_callback(partial(self._ended, pull.pod_uid))
+
+    def _is_due(self, pull: Pull) -> bool:
+        last = self._last.get(pull.pod_uid)
+        interval = pull.interval_seconds or self._interval
+        return last is None or self._clock() - last >= interval * INTERVAL_TOLERANCE
 
     def forget(self, pod_uid: str) -> None:
         """The pod is gone."""

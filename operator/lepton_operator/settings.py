@@ -54,6 +54,12 @@ class Settings(BaseModel):
     server_image: Annotated[
         str, Field(min_length=1, description="image of serving, fetching and preparing pods")
     ] = f"lepton-server:{__version__}"
+    tensorflow_server_image: Annotated[
+        Optional,
+        Field(
+            description="image of the servers of models with engine: tensorflow; none by default: no such model"
+        ),
+    ] = None
     image_pull_policy: Annotated[
         Literal["Always", "IfNotPresent", "Never"], Field(description="pull policy of these images")
     ] = "IfNotPresent"
@@ -74,6 +80,14 @@ class Settings(BaseModel):
     report_interval_seconds: Annotated[
         float, Field(ge=1, le=3600, description="seconds between two reports pulled from a running pod")
     ] = 10.0
+    drift_interval_seconds: Annotated[
+        float,
+        Field(
+            ge=1,
+            le=3600,
+            description="seconds between two looks at a serving pod whose model watches for drift",
+        ),
+    ] = 60.0
     autoscaler_grace_seconds: Annotated[
         float,
         Field(
@@ -117,11 +131,13 @@ class Settings(BaseModel):
         return Context(
             trainer_image=self.trainer_image,
             server_image=self.server_image,
+            tensorflow_server_image=self.tensorflow_server_image,
             image_pull_policy=self.image_pull_policy,
             store_size=self.store_size,
             store_class=self.store_class,
             store_access_mode=self.store_access_mode,
             report_interval_seconds=self.report_interval_seconds,
+            drift_interval_seconds=self.drift_interval_seconds,
             autoscaler_grace_seconds=self.autoscaler_grace_seconds,
         )
 

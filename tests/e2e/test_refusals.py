@@ -11,6 +11,7 @@ PVC = {"claimName": "photos"}
 SHA = "0" * 64
 SECRET = {"secretKeyRef": {"name": "s", "key": "k"}}
 TWO = {"minReplicas": 1, "maxReplicas": 2}
+ALARM = {"name": "seven", "labels": ["7"], "sink": {"url": "http://alarms.example/lepton"}}
 EMPTY_DIR = {"mountPath": "/data", "emptyDir": {}}
 OWN_CODE = {"type": "custom", "custom": {"image": "example.com/trainer:1", "command": ["train"]}}
 
@@ -23,6 +24,11 @@ def variable(**row: Any) -> dict[str, Any]:
 def volume(**row: Any) -> dict[str, Any]:
     """A model with one volume more in its pods."""
     return model(podTemplate={"volumes": [{"name": "code", "mountPath": "/code"} | row]})
+
+
+def alarm(**row: Any) -> dict[str, Any]:
+    """A model with one alarm."""
+    return model(alarms=[ALARM | row])
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
@@ -190,6 +196,55 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "cross-validation of own code": (
         training_job(network=OWN_CODE, evaluation={"crossValidation": {"folds": 3}}),
         "your own code does these itself",
+    ),
+    "8 bits in TensorFlow": (
+        model(precision="int8", engine="tensorflow"),
+        "precision: int8 goes with engine: litert only: write engine: litert, or precision: float32",
+    ),
+    "engine that there is not": (model(engine="onnx"), 'supported values: "litert", "tensorflow"'),
+    "precision that there is not": (model(precision="int4"), 'supported values: "float32", "int8"'),
+    "more accuracy lost than there is": (model(maxAccuracyDrop=1.5), "less than or equal to 1"),
+    "no time for a request": (model(timeoutSeconds=0), "greater than or equal to 1"),
+    "requests without a bound": (model(maxRequestMegabytes=1000), "less than or equal to 64"),
+    "tokens and key in one Secret": (
+        model(security={"tokenSecret": {"name": "s"}, "tlsSecret": {"name": "s"}}),
+        "keep the tokens in a Secret of their own",
+    ),
+    "Secret that can't be": (
+        model(security={"tokenSecret": {"name": "My Secret"}}),
+        "no object has such a name",
+    ),
+    "alarm without a sink": (
+        model(alarms=[{"name": "a", "labels": ["7"]}]),
+        'missing required field "sink"',
+    ),
+    "alarm of no class": (alarm(labels=[]), "spec.alarms[0].labels"),
+    "alarm with a name that is none": (alarm(name="Seven Seen"), "write for example seven-seen"),
+    "two alarms of one name": (model(alarms=[ALARM, ALARM]), "Duplicate value"),
+    "alarm at a probability above one": (alarm(threshold=1.5), "less than or equal to 1"),
+    "alarm that is told to a file": (
+        alarm(sink={"url": "file:///tmp/alarms"}),
+        "sink.url must be http://HOST/PATH or https://HOST/PATH",
+    ),
+    "alarm that is told with a password": (
+        alarm(sink={"url": "https://me:secret@alarms.example/"}),
+        "without name and password",
+    ),
+    "alarm of a label with a line break": (alarm(labels=["seven\n"]), "must hold no control characters"),
+    "alarm of too much text": (alarm(labels=["x" * 253] * 4), "make two alarms of it"),
+    "drift in a handful of pictures": (model(drift={"window": 10}), "greater than or equal to 500"),
+    "requests kept outside their folder": (
+        model(requestLog={"claimName": "kept", "path": "../other"}),
+        "requestLog.path is relative to the claim's root",
+    ),
+    "requests kept on a claim that can't be": (
+        model(requestLog={"claimName": "My Claim"}),
+        "no claim has such a requestLog.claimName",
+    ),
+    "requests kept nowhere": (model(requestLog={}), 'missing required field "claimName"'),
+    "no request kept at all": (
+        model(requestLog={"claimName": "kept", "sample": 0}),
+        "spec.requestLog.sample",
     ),
     "service account of choice": (
         model(podTemplate={"serviceAccountName": "admin"}),

@@ -56,6 +56,10 @@ HOLDERS: dict[str, Any] = {
     "source.sha256": _FETCHED,
     "autoscaling": {"minReplicas": 2, "maxReplicas": 5},
     "replicas": 2,
+    "security": {"tokenSecret": {"name": "visitors"}, "tlsSecret": {"name": "certificate"}},
+    "alarms": [{"name": "seven", "labels": ["7"], "sink": {"url": "http://alarms.example/lepton"}}],
+    "drift": {"window": 1000},
+    "requestLog": {"claimName": "photos", "path": "kept"},
 }
 """What a part of the spec holds before, by the beginning of the field: where the field makes sense."""
 
@@ -75,12 +79,19 @@ PAIRS: dict[str, tuple[Any, Any]] = {
     ),
     "podTemplate.tolerations.[].operator": ([_TOLERATION], [{"key": "gpu", "operator": "Exists"}]),
     "podTemplate.tolerations.[].effect": ([_TOLERATION], [{"key": "gpu", "effect": "NoSchedule"}]),
+    "requestLog.claimName": ({"claimName": "photos"}, {"claimName": "models"}),
     "autoscaling.minReplicas": ({"minReplicas": 2, "maxReplicas": 5}, {"minReplicas": 1, "maxReplicas": 5}),
     "autoscaling.maxReplicas": ({"minReplicas": 2, "maxReplicas": 5}, {"minReplicas": 2, "maxReplicas": 4}),
 }
 """A part of the spec before and after, where more than the field must change for the server to take it."""
 
+TOGETHER = {"scale": ("replicas", "autoscaling"), "runtime": ("engine", "precision", "maxAccuracyDrop")}
+"""Fields that are one question: who scales, and what runs the network."""
+
 FEW: Special = {
+    "maxAccuracyDrop": st.floats(0.005, 1),
+    "alarms.[].name": st.sampled_from(("seven", "eight")),
+    "alarms.[].labels": st.sampled_from((["7"], ["7", "写真"])),
     "replicas": st.sampled_from((0, 1, 3)),
     "parallelism": st.integers(1, 3),
     "activeDeadlineSeconds": st.integers(3600, 31_536_000),
@@ -114,9 +125,10 @@ def _has_one_value(schema: Any, path: Path) -> bool:
 
 
 def part_of(path: Path) -> Path:
-    """The part of the spec that a field is in; who scales is one question."""
-    if path[0] in ("replicas", "autoscaling"):
-        return ("scale",)
+    """The part of the spec that a field is in; some fields are one question."""
+    for part, names in TOGETHER.items():
+        if path[0] in names:
+            return (part,)
     return path[:2] if path[0] == "podTemplate" else path[:1]
 
 
@@ -142,9 +154,8 @@ def _prepared(spec: Object, fields: tuple[Path, ...]) -> Object:
     """The spec with what the fields need around them."""
     spec = deepcopy(spec)
     for field in fields:
-        if part_of(field) == ("scale",):
-            spec.pop("replicas", None)
-            spec.pop("autoscaling", None)
+        for name in TOGETHER.get(part_of(field)[0], ()):
+            spec.pop(name, None)
         pair, name = PAIRS.get(".".join(field)), ".".join(field)
         held = [value for start, value in HOLDERS.items() if f"{name}.".startswith(f"{start}.")]
         if pair or held:

@@ -85,6 +85,27 @@ STRANGE_RESOURCES = (
 )
 
 
+def _alarm() -> SearchStrategy[Any]:
+    """Any that the rules take."""
+    names = st.sampled_from(("seven", "eight", "a-9"))
+    labels = st.lists(st.sampled_from(("7", "cat", "Zählwerk", "写真")), min_size=1, max_size=3)
+    sinks = st.sampled_from(WORDS["url"]).map(lambda url: {"url": url})
+    return st.fixed_dictionaries(
+        {"name": names, "labels": labels, "sink": sinks},
+        optional={"threshold": st.sampled_from((0.5, 1)), "count": st.integers(1, 1000)},
+    )
+
+
+def _security() -> SearchStrategy[Any]:
+    return st.fixed_dictionaries(
+        {},
+        optional={
+            "tokenSecret": st.sampled_from(("visitors", "team-a")).map(lambda name: {"name": name}),
+            "tlsSecret": st.sampled_from(("certificate", "tls.example")).map(lambda name: {"name": name}),
+        },
+    )
+
+
 def _special(claims: tuple[str, ...], jobs: tuple[str, ...], deadlines: tuple[int, ...]) -> Special:
     claim = st.sampled_from(claims)
     paths = st.sampled_from(WORDS["path"])
@@ -110,6 +131,9 @@ def _special(claims: tuple[str, ...], jobs: tuple[str, ...], deadlines: tuple[in
         "replicas": st.integers(0, 3),
         "autoscaling": _autoscaling(),
         "model source": version | fetched | trained,
+        "alarms.[]": _alarm(),
+        "security": _security(),
+        "requestLog.claimName": claim,
         "podTemplate.affinity": st.sampled_from(AFFINITIES),
         "podTemplate.volumes.[]": _volume(claim),
     }
@@ -132,13 +156,22 @@ def _volume(claims: SearchStrategy[str]) -> SearchStrategy[Any]:
 def _specs(kind: str, special: Special) -> SearchStrategy[Any]:
     if kind == "LeptonModel":
         special = {**special, "source": special["model source"]}
-    return values(SCHEMAS[kind], special=special).map(one_who_scales)
+    return values(SCHEMAS[kind], special=special).map(one_who_scales).map(one_that_runs)
 
 
 def one_who_scales(spec: Object) -> Object:
     """replicas and autoscaling exclude each other."""
     if "autoscaling" in spec:
         spec = {name: value for name, value in spec.items() if name != "replicas"}
+    return spec
+
+
+def one_that_runs(spec: Object) -> Object:
+    """8 bits go with LiteRT only, and the simulated trainings lose 0.001 by them."""
+    if spec.get("precision") == "int8":
+        spec = {name: value for name, value in spec.items() if name != "engine"}
+    if "maxAccuracyDrop" in spec:
+        spec = spec | {"maxAccuracyDrop": max(0.005, spec["maxAccuracyDrop"])}
     return spec
 
 

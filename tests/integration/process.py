@@ -23,9 +23,11 @@ STOP_SECONDS = 20.0
 DEFAULTS = {
     "trainer_image": "lepton-trainer:test",
     "server_image": "lepton-server:test",
+    "tensorflow_server_image": "lepton-tensorflow-server:test",
     "store_size": "1Gi",
     # Simulated pods have no reports, and no figures for autoscalers.
     "report_interval_seconds": "3600",
+    "drift_interval_seconds": "3600",
     "autoscaler_grace_seconds": "86400",
 }
 

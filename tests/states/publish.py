@@ -87,6 +87,7 @@ All conditions of a kind are there from the first visit of the operator, each wi
 | `Ready` | LeptonDataset, LeptonModel | what the newest spec wants is there, all of it |
 | `Succeeded` | LeptonTrainingJob | True: the version is there; False: ended for good without one; Unknown: not ended |
 | `Available` | LeptonModel | some pod answers, maybe one of an earlier version |
+| `DriftDetected` | LeptonModel | pictures or answers are not like those of the training; beside `Ready` |
 | `Reconciling` | all | work goes on, or something is waited for that may come by itself |
 | `Stalled` | all | nothing goes on by itself: a person must act; it is cured without a restart, or ended for good |
 

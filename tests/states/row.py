@@ -6,6 +6,7 @@ from enum import Enum
 from typing import Any
 
 from lepton_operator.conditions import AVAILABLE, RECONCILING, STALLED, STARTUP_DEADLINE_EXCEEDED, timestamp
+from lepton_operator.decide.drift import DRIFT_DETECTED
 from lepton_operator.facts import Observed
 from tests.unit.builders import NOW, TYPES, decide, written
 
@@ -49,13 +50,14 @@ class Since(Enum):
 
 @dataclass(frozen=True)
 class Row:
-    """Facts and what they mean; `available` is the status and reason of a model's condition Available."""
+    """Facts and what they mean; `available` and `drift` are status and reason of conditions of a model."""
 
     situation: str
     stand: Stand
     reason: str
     facts: Observed
     available: tuple[str, str] = ("False", "NoPodReady")
+    drift: tuple[str, str] = ("False", "NotWatched")
     now: float = NOW
     since: Since = Since.NOTHING
 
@@ -95,7 +97,7 @@ class Row:
         reconciling, stalled = self.stand.value[:2]
         rows = [(self.main, self._main_status(), self.reason)]
         if AVAILABLE in TYPES[self.kind]:
-            rows.append((AVAILABLE, *self.available))
+            rows += [(AVAILABLE, *self.available), (DRIFT_DETECTED, *self.drift)]
         return [*rows, (RECONCILING, reconciling, self.reason), (STALLED, stalled, self.reason)]
 
     def _main_status(self) -> str:

@@ -24,12 +24,16 @@ KIND_OF_FILE = {
     "model.py": "LeptonModel",
     "version.py": "LeptonModel",
     "autoscaling.py": "LeptonModel",
+    "servable.py": "LeptonModel",
 }
 """Which kind a decision is about."""
 
 WORD = re.compile(r"[A-Z][a-zA-Z]+\Z")
-CONDITION_TYPES = frozenset(word for words in TYPES.values() for word in words) - {"Succeeded"}
-"""Constants that name conditions; Succeeded is a reason as well."""
+CONDITION_TYPES = frozenset(word for words in TYPES.values() for word in words) - {
+    "Succeeded",
+    "DriftDetected",
+}
+"""Constants that name conditions; these two are reasons as well."""
 
 
 def all_reasons() -> set[str]:

@@ -30,7 +30,7 @@ DECIDE = {
 TYPES = {
     "LeptonDataset": ["Ready", "Reconciling", "Stalled"],
     "LeptonTrainingJob": ["Succeeded", "Reconciling", "Stalled"],
-    "LeptonModel": ["Ready", "Available", "Reconciling", "Stalled"],
+    "LeptonModel": ["Ready", "Available", "DriftDetected", "Reconciling", "Stalled"],
 }
 
 STARTED = {"state": {"running": {"startedAt": timestamp(NOW)}}, "ready": True}

@@ -36,6 +36,11 @@ WORDS: dict[str, tuple[Any, ...]] = {
         "https://models.example:8443/a/b.tar?x=1#y",
     ),
     "sha256": ("0" * 64, "0123456789abcdef" * 4),
+    "url": (
+        "http://alarms.example/lepton",
+        "https://alarms.example:8443/a?b=1",
+        "http://10.0.0.1",
+    ),
     "mountPath": ("/data", "/dev/shm", "/tmp/more", "/srv/ümläute/写真"),
     "subPath": ("a", "photos/2026"),
     "sizeLimit": ("64Mi", "1024Mi", "2Gi"),

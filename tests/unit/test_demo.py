@@ -55,6 +55,12 @@ def test_the_overlay_names_images_and_settings() -> None:
     }
 
 
+def test_the_overlay_names_an_image_for_tensorflow_where_there_is_one() -> None:
+    images = {"operator": "o:1", "trainer": "t:2", "server": "s:3", "tensorflow-server": "f:4"}
+    (generator,) = json.loads(overlay(images, {}))["configMapGenerator"]
+    assert "LEPTON_TENSORFLOW_SERVER_IMAGE=f:4" in generator["literals"]
+
+
 def test_a_deadline_says_what_did_not_happen() -> None:
     with pytest.raises(DemoError, match="The start did not happen within -1 s: see the logs"):
         Deadline(-1, "The start").tick("see the logs")

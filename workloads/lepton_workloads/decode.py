@@ -9,6 +9,9 @@ only `FORMATS` are tried, and whatever a parser does with bad input ends in one 
 
 import io
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -54,6 +57,67 @@ def decode_picture(data: bytes, picture: Picture, *, max_pixels: int = MAX_PIXEL
     Raises:
         DecodeError: unknown format, damaged or truncated, too many bytes or pixels.
     """
+    with _opened(data, max_pixels) as image:
+        return _upright(image, picture)
+
+
+@dataclass(frozen=True, slots=True)
+class Upright:
+    """A picture to be shown."""
+
+    image: Image.Image
+    """RGB, upright, resized."""
+    size: tuple[int, int]
+    """Width and height of the whole picture, upright."""
+
+
+def decode_upright(
+    data: bytes, longest: int, *, enlarge: bool = False, max_pixels: int = MAX_PIXELS
+) -> Upright:
+    """A picture file in colour, with `longest` pixels on its longer side; a smaller one only if `enlarge`.
+
+    Raises:
+        DecodeError: as `decode_picture`.
+    """
+    with _opened(data, max_pixels) as image:
+        orientation = _orientation(image)
+        width, height = image.size
+        scale = longest / max(width, height)
+        if not enlarge:
+            scale = min(scale, 1.0)
+        frame = max(1, round(width * scale)), max(1, round(height * scale))
+        if isinstance(image, JpegImagePlugin.JpegImageFile):
+            image.draft("RGB", frame)
+        image.load()
+        shown = _convert(image, "RGB").resize(frame, Image.Resampling.BILINEAR)
+        if orientation in _TRANSPOSE:
+            shown = shown.transpose(_TRANSPOSE[orientation])
+        return Upright(shown, _turned(width, height, orientation))
+
+
+def upright_size(data: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """Width and height of a picture file, upright; its pixels are not decoded.
+
+    Raises:
+        DecodeError: as `decode_picture`.
+    """
+    with _opened(data, max_pixels) as image:
+        return _turned(*image.size, _orientation(image))
+
+
+def fit_pixels(pixels: Pixels, picture: Picture) -> Pixels:
+    """Grey (H, W) or colour (H, W, 3) uint8 pixels that need no decoding, fitted as `decode_picture` does."""
+    return _fit(Image.fromarray(pixels), picture, orientation=1)
+
+
+def normalize(pixels: Pixels, normalization: Normalization) -> Floats:
+    """The network's input for uint8 pixels of any shape: pixel * scale + offset, each step in float32."""
+    return pixels.astype(np.float32) * np.float32(normalization.scale) + np.float32(normalization.offset)
+
+
+@contextmanager
+def _opened(data: bytes, max_pixels: int) -> Iterator[Image.Image]:
+    """The picture, not decoded yet; whatever goes wrong with it in the `with` block is a DecodeError."""
     if not data:
         raise DecodeError("the file is empty")
     if len(data) > MAX_FILE_BYTES:
@@ -65,7 +129,7 @@ def decode_picture(data: bytes, picture: Picture, *, max_pixels: int = MAX_PIXEL
                 raise DecodeError(
                     f"the picture has {width} x {height} pixels, more than {max_pixels} are not accepted"
                 )
-            return _upright(image, picture)
+            yield image
     except DecodeError:
         raise
     except PIL.UnidentifiedImageError:
@@ -74,16 +138,6 @@ def decode_picture(data: bytes, picture: Picture, *, max_pixels: int = MAX_PIXEL
         raise DecodeError(f"the picture has more pixels than the {max_pixels} that are accepted") from None
     except Exception as error:  # Pillow's parsers raise nearly anything on damaged bytes
         raise DecodeError(f"the picture is damaged or truncated: {_sentence(error)}") from error
-
-
-def fit_pixels(pixels: Pixels, picture: Picture) -> Pixels:
-    """Grey (H, W) or colour (H, W, 3) uint8 pixels that need no decoding, fitted as `decode_picture` does."""
-    return _fit(Image.fromarray(pixels), picture, orientation=1)
-
-
-def normalize(pixels: Pixels, normalization: Normalization) -> Floats:
-    """The network's input for uint8 pixels of any shape: pixel * scale + offset, each step in float32."""
-    return pixels.astype(np.float32) * np.float32(normalization.scale) + np.float32(normalization.offset)
 
 
 def _upright(image: Image.Image, picture: Picture) -> Pixels:
@@ -104,6 +158,10 @@ def _orientation(image: Image.Image) -> int:
     return value if value in _TRANSPOSE else 1
 
 
+def _turned(width: int, height: int, orientation: int) -> tuple[int, int]:
+    return (height, width) if orientation >= 5 else (width, height)
+
+
 def _draft(image: JpegImagePlugin.JpegImageFile, picture: Picture, orientation: int) -> None:
     """Let libjpeg decode at 1/2, 1/4 or 1/8 of the size where the result is still not too small."""
     width, height = _frame(picture, orientation)
@@ -115,8 +173,7 @@ def _draft(image: JpegImagePlugin.JpegImageFile, picture: Picture, orientation: 
 
 def _frame(picture: Picture, orientation: int) -> tuple[int, int]:
     """Width and height of the target before the picture is turned upright."""
-    turned = orientation >= 5
-    return (picture.height, picture.width) if turned else (picture.width, picture.height)
+    return _turned(picture.width, picture.height, orientation)
 
 
 def _scale(size: tuple[int, int], frame: tuple[int, int], picture: Picture) -> float:

@@ -1,4 +1,4 @@
-"""`GET /report`, `/healthz` and `/metrics`: where a preparing or training container stands.
+"""`GET /report`, `/healthz` and `/metrics`: where a preparing, training or serving container stands.
 
 It runs in threads beside the work, so it answers while native code runs. Requests, threads and time are
 bounded: anybody in the cluster may ask. LEPTON_REPORT_PORT replaces the port for tests (0: any free one).
@@ -8,7 +8,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from socketserver import ThreadingMixIn
 from typing import Any
@@ -21,6 +21,7 @@ REPORT_PORT_ENV = "LEPTON_REPORT_PORT"
 MAX_CONNECTIONS = 8
 REQUEST_SECONDS = 5.0
 MAX_QUERY = 512
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 MAX_WORKERS = 1024
 """More than a gang may have; what is remembered of readers is bounded by it."""
 _GAUGES = {
@@ -100,8 +101,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif path == "/healthz":
             self._answer(200, "text/plain; charset=utf-8", "ok\n")
         elif path == "/metrics":
-            text = metrics_text(report, self.server.report.counters)
-            self._answer(200, "text/plain; version=0.0.4; charset=utf-8", text)
+            self._answer(200, METRICS_TYPE, self.server.report.metrics())
         else:
             self._answer(404, "text/plain; charset=utf-8", "ask for /report, /healthz or /metrics\n")
 
@@ -124,7 +124,10 @@ class ReportServer:
         OSError: the port is taken.
     """
 
-    def __init__(self, report: Report, port: int | None = None) -> None:
+    def __init__(
+        self, report: Report, port: int | None = None, metrics: Callable[[], str] | None = None
+    ) -> None:
+        """`metrics`: makes the text of `/metrics`, in any thread, where it is not that of the report's numbers."""
         if port is None:
             port = int(os.environ.get(REPORT_PORT_ENV, REPORT_PORT))
         self._lock = threading.Lock()
@@ -132,6 +135,7 @@ class ReportServer:
         self._counters: dict[str, float] = {}
         self._readers: dict[int, Report] = {}
         self._last_step = 0.0
+        self._metrics = metrics
         self._server = _Server(port)
         self._server.report = self
         self._thread = threading.Thread(
@@ -168,6 +172,10 @@ class ReportServer:
                 self._counters[name] = self._counters.get(name, 0.0) + amount
             if amounts.get("steps"):
                 self._last_step = time.monotonic()
+
+    def metrics(self) -> str:
+        """The text of `/metrics`, in Prometheus' text format 0.0.4."""
+        return self._metrics() if self._metrics else metrics_text(self.current, self.counters)
 
     def was_read(self, report: Report, query: str) -> None:
         """Remember who has read a report: `uid=...&attempt=...&worker=...` of a worker of the same gang."""

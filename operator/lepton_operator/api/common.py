@@ -7,8 +7,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
 from lepton_operator.api.kind import MAX_NAME
-from lepton_workloads.contract.base import Record
-from lepton_workloads.contract.tasks import SUBDOMAIN
+from lepton_workloads.contract.base import SUBDOMAIN, Record
 
 DEFAULT_CLAIM = "lepton-store"
 

@@ -7,8 +7,12 @@ from pydantic import Field
 from lepton_operator.api.common import LeptonName, Resources, StartupDeadline, Status
 from lepton_operator.api.kind import AGE, Column, Kind, condition_column
 from lepton_operator.api.pod_template import PodTemplate
-from lepton_workloads.contract.base import Record
-from lepton_workloads.contract.tasks import CONTROL, SUBDOMAIN
+from lepton_operator.api.security import Security
+from lepton_workloads.contract.base import CONTROL, SUBDOMAIN, Record
+from lepton_workloads.contract.serving import Alarm, Drift, EngineName, Precision, RequestLog
+
+MEMORY = {"litert": "128Mi", "tensorflow": "1Gi"}
+"""What a server asks for where the spec names no resources, by its engine."""
 
 
 class TrainingJobReference(Record):
@@ -129,9 +133,73 @@ class ModelSpec(Record):
     autoscaling: Annotated[
         Autoscaling | None, Field(description="Pods by CPU load, instead of replicas; needs metrics-server.")
     ] = None
+    engine: Annotated[
+        EngineName,
+        Field(
+            description="What runs the network: litert (model.tflite; small and fast), or tensorflow (saved_model; "
+            "for networks that litert can't run; needs the operator's LEPTON_TENSORFLOW_SERVER_IMAGE)."
+        ),
+    ] = "litert"
+    precision: Annotated[
+        Precision,
+        Field(
+            description="float32, or int8: the 8-bit network of the version, which is smaller and faster and may be "
+            "a little less accurate."
+        ),
+    ] = "float32"
+    max_accuracy_drop: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=1,
+            description="With precision: int8 a version is served only if its 8-bit network is at most so much less "
+            "accurate than the 32-bit one, for example 0.005 for half a percentage point.",
+        ),
+    ] = 0.005
+    grpc: Annotated[
+        bool,
+        Field(description="Also answer gRPC (Open Inference Protocol, TensorFlow Serving), at port 9000."),
+    ] = False
+    timeout_seconds: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=600,
+            description="A request that waits longer for the engine is given up; a pod that ends waits as long for "
+            "those it has begun.",
+        ),
+    ] = 10
+    max_request_megabytes: Annotated[int, Field(ge=1, le=64, description="Largest request, in MiB.")] = 16
+    security: Annotated[Security | None, Field(description="Bearer tokens and TLS; left out: neither.")] = (
+        None
+    )
+    alarms: Annotated[
+        list[Alarm] | None,
+        Field(
+            max_length=16,
+            description="Rules by which predictions of some classes are told to others.",
+            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+        ),
+    ] = None
+    drift: Annotated[
+        Drift | None,
+        Field(
+            description="Watch whether pictures and answers still look like those of the training; the condition "
+            "DriftDetected tells. Left out: not watched."
+        ),
+    ] = None
+    request_log: Annotated[
+        RequestLog | None,
+        Field(
+            description="Keep requests and answers on a claim, for later training. Left out: nothing is kept."
+        ),
+    ] = None
     resources: Annotated[
         Resources,
-        Field(description="Resources of each server; left out: requests of 100m CPU, 128Mi memory."),
+        Field(
+            description="Resources of each server; left out: requests of 100m CPU and 128Mi memory, with engine: "
+            "tensorflow 1Gi."
+        ),
     ] = Resources()
     pod_template: Annotated[PodTemplate, Field(description="Additions to the servers' pods.")] = PodTemplate()
     startup_deadline_seconds: StartupDeadline = 600
@@ -149,12 +217,21 @@ class ModelSpec(Record):
             " && (!has(self.resources.limits) || size(self.resources.limits) == 0)",
             "autoscaling goes by the share of the requested CPU: set resources.requests.cpu, for example 100m",
         ),
+        (
+            "self.precision != 'int8' || self.engine == 'litert'",
+            "precision: int8 goes with engine: litert only: write engine: litert, or precision: float32",
+        ),
     )
 
     @property
     def pod_resources(self) -> Resources:
         """Of each server."""
-        return self.resources.or_else(Resources(requests={"cpu": "100m", "memory": "128Mi"}))
+        return self.resources.or_else(Resources(requests={"cpu": "100m", "memory": MEMORY[self.engine]}))
+
+    @property
+    def has_tls(self) -> bool:
+        """Whether clients come by TLS."""
+        return self.security is not None and self.security.tls_secret is not None
 
     @property
     def fewest_replicas(self) -> int:
@@ -178,6 +255,38 @@ class ModelArtifact(Record):
         None
     )
     training_job_uid: Annotated[str | None, Field(max_length=64, description="uid of that job.")] = None
+    int8_accuracy: Annotated[
+        float | None,
+        Field(description="Accuracy of its 8-bit network; absent: it has none, or none is known."),
+    ] = None
+    float_accuracy: Annotated[
+        float | None, Field(description="Accuracy of its 32-bit network on the same pictures.")
+    ] = None
+    engine: Annotated[EngineName | None, Field(description="What runs it.")] = None
+    precision: Annotated[Precision | None, Field(description="As what it is run.")] = None
+
+
+class DriftStatus(Record):
+    """What the pod sees that sees most of a drift."""
+
+    pod: Annotated[str, Field(max_length=253, description="The pod.")]
+    samples: Annotated[int, Field(description="Predictions in its window.")]
+    largest: Annotated[float | None, Field(description="Largest of the indexes.")] = None
+    indexes: Annotated[
+        dict[str, float] | None,
+        Field(
+            max_length=16,
+            description="Population stability indexes by what is compared: brightness, contrast, confidence, "
+            "predicted, channel_0 and so on.",
+        ),
+    ] = None
+    update_time: Annotated[
+        str,
+        Field(
+            json_schema_extra={"format": "date-time"},
+            description="When these figures were written: when the condition changes, and at most every 10 minutes.",
+        ),
+    ]
 
 
 class ModelStatus(Status):
@@ -200,6 +309,10 @@ class ModelStatus(Status):
     selector: Annotated[
         str | None,
         Field(max_length=253, description="Label selector of the pods, for the scale subresource."),
+    ] = None
+    drift: Annotated[
+        DriftStatus | None,
+        Field(description="Figures of the watch for drift; see the condition DriftDetected."),
     ] = None
     waiting_since: Annotated[
         str | None,

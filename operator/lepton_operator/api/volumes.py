@@ -5,10 +5,12 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from lepton_operator.api.common import Name, field_rule
-from lepton_workloads.contract.base import Record
-from lepton_workloads.contract.tasks import CONTROL
+from lepton_workloads.contract.base import CONTROL, Record
 
-OWN_VOLUMES = ("store", "data", "source", "model", "scratch", "progress", "output")
+OWN_VOLUMES = (
+    *("store", "data", "source", "model", "scratch", "progress", "output"),
+    *("tokens", "tls", "requests"),
+)
 """Names of the volumes that Lepton's pods have by themselves."""
 
 CLOSED_FOLDERS = (

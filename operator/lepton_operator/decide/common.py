@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from lepton_operator.actions import Action, Create, Plan, Pull
+from lepton_operator.actions import Action, Create, Emit, Plan, Pull
 from lepton_operator.api.common import DEFAULT_CLAIM
 from lepton_operator.conditions import (
     STALLED,
@@ -42,6 +42,8 @@ class Draft:
     again: bool = False
     """See `Plan`."""
     extras: tuple[Extra, ...] = ()
+    events: tuple[Emit, ...] = ()
+    """Beside that of a transition of the main condition."""
     moved_on: bool = False
     """Something was reached since the last visit: the startup deadline counts anew."""
 
@@ -63,7 +65,7 @@ def finish(obj: Json, main: str, draft: Draft, deadline: float, now: float) -> P
     new = {key: value for key, value in fields.items() if value is not None}
     new["observedGeneration"] = obj["metadata"].get("generation", 1)
     new["conditions"] = build_conditions(obj, main, verdict, now, draft.extras)
-    events = transition_event(obj, main, verdict)
+    events = (*transition_event(obj, main, verdict), *draft.events)
     return Plan(
         status=new,
         actions=tuple(draft.actions),
@@ -185,10 +187,10 @@ def unreadable_result(pods: Iterable[Json]) -> Fault | None:
     return None
 
 
-def pulls_of(pods: Iterable[Json]) -> tuple[Pull, ...]:
+def pulls_of(pods: Iterable[Json], interval_seconds: float | None = None) -> tuple[Pull, ...]:
     """Reports to pull: from pods that are at work and have an address."""
     return tuple(
-        Pull(pod["metadata"]["uid"], pod["metadata"]["name"], pod["status"]["podIP"])
+        Pull(pod["metadata"]["uid"], pod["metadata"]["name"], pod["status"]["podIP"], interval_seconds)
         for pod in pods
         if is_at_work(pod) and pod["status"].get("podIP")
     )

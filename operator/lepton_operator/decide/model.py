@@ -18,7 +18,17 @@ from lepton_operator.conditions import (
 )
 from lepton_operator.context import Context
 from lepton_operator.decide.autoscaling import autoscaler_verdict
-from lepton_operator.decide.common import Draft, finish, has_ended, invalid_spec, template_claims, waiting
+from lepton_operator.decide.common import (
+    Draft,
+    finish,
+    has_ended,
+    invalid_spec,
+    soonest,
+    template_claims,
+    waiting,
+)
+from lepton_operator.decide.drift import unknown, watch
+from lepton_operator.decide.servable import has_image, settle
 from lepton_operator.decide.version import Target, find_target
 from lepton_operator.desired.autoscaler import ReplicaRange, autoscaler
 from lepton_operator.desired.owner import NAME_LABEL, UID_LABEL, VERSION_LABEL, Owner
@@ -52,7 +62,13 @@ def claims_needed(obj: Json) -> tuple[str, ...]:
     if is_true(obj, READY):
         return ()
     claim = ((obj.get("status") or {}).get("artifact") or {}).get("claimName")
-    return ((claim,) if claim else ()) + template_claims(obj)
+    return ((claim,) if claim else ()) + _named_claims(obj)
+
+
+def _named_claims(obj: Json) -> tuple[str, ...]:
+    """Those that the spec names for the pods' own use."""
+    log = obj["spec"].get("requestLog")
+    return (*((log["claimName"],) if log else ()), *template_claims(obj))
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,29 +93,35 @@ def decide(observed: Observed, context: Context, now: float) -> Plan:
         before = _pinned(observed, owner)
     except ValidationError as error:
         still = _available(_rollout(observed, owner, None), wanted=False)
-        return invalid_spec(obj, READY, error, FIELDS, now, (still,))
-    target = find_target(spec, before, observed.training_job, obj)
-    wanted = deployment(owner, spec, target.artifact, target.version, context) if target.artifact else None
+        return invalid_spec(obj, READY, error, FIELDS, now, (still, unknown()))
+    target, spec = settle(spec, find_target(spec, before, observed.training_job, obj), before, obj, context)
+    wanted = None
+    if target.artifact is not None and has_image(spec, context):
+        wanted = deployment(owner, spec, target.artifact, target.version, context)
     rollout = _rollout(observed, owner, wanted)
     replicas = _replicas(observed, owner, spec)
     verdict = target.waiting or _verdict(observed, owner, replicas, target, rollout, now)
     due = look_again(_newest_pods(observed, target), now)
     if spec.autoscaling is not None and verdict.state is State.DONE:
         verdict, due = autoscaler_verdict(observed, owner, verdict, context.autoscaler_grace_seconds, now)
+    drift = watch(observed, spec, target.version, context, now)
     draft = Draft(
         verdict,
-        _fields(owner, replicas, target, rollout),
+        _fields(owner, spec, replicas, target, rollout) | drift.fields,
         moved_on=_moved_on(obj, target, rollout),
-        requeue_after=due,
+        requeue_after=soonest(due, drift.requeue_after),
+        pulls=drift.pulls,
+        events=drift.events,
     )
     if wanted is not None:
         draft.actions = [
             *_scaled(observed, owner, spec, wanted),
-            Apply(service(owner)),
+            Apply(service(owner, spec)),
             *_budget(observed, owner, spec),
         ]
     wanted_only = not target.waiting and rollout.current and rollout.updated >= rollout.replicas
-    draft.extras = (_available(rollout, wanted_only, at_zero=replicas == 0 and target.artifact is not None),)
+    at_zero = replicas == 0 and target.artifact is not None
+    draft.extras = (_available(rollout, wanted_only, at_zero), drift.extra)
     return finish(obj, READY, draft, spec.startup_deadline_seconds, now)
 
 
@@ -207,7 +229,7 @@ def _fault(observed: Observed, owner: Owner, target: Target, missing: bool, now:
     """What is wrong; `missing`: not all pods of the wanted template were made."""
     pods = _newest_pods(observed, target)
     version = target.artifact.claim_name if target.artifact else None
-    more = template_claims(observed.object)
+    more = _named_claims(observed.object)
     return (
         claim_fault(observed.claims, [claim for claim in (version, *more) if claim])
         or worst_fault(pods, observed.warnings, now)
@@ -250,14 +272,16 @@ def _available(rollout: Rollout, wanted: bool, at_zero: bool = False) -> Extra:
     return Extra(AVAILABLE, False, "NoPodReady", "no pod answers")
 
 
-def _fields(owner: Owner, replicas: int, target: Target, rollout: Rollout) -> dict[str, object]:
+def _fields(
+    owner: Owner, spec: ModelSpec, replicas: int, target: Target, rollout: Rollout
+) -> dict[str, object]:
     fields: dict[str, object] = {"replicasReady": f"{rollout.ready}/{replicas}"}
     if target.artifact is not None:
         fields |= {
             "version": target.version,
             "artifact": target.artifact.to_json_dict(),
             "accuracy": target.accuracy,
-            "url": service_url(owner),
+            "url": service_url(owner, spec),
             "replicas": rollout.replicas,
             "updatedReplicas": rollout.updated,
             "readyReplicas": rollout.ready,

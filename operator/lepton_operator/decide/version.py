@@ -32,12 +32,15 @@ def find_target(spec: ModelSpec, pinned: ModelArtifact | None, job: Json | None,
     name = spec.source.training_job.name
     accuracy = (model.get("status") or {}).get("accuracy")
     if job is not None and _has_succeeded(job) and (result := job["status"].get("result")):
+        figures = job["status"].get("metrics") or {}
         artifact = ModelArtifact(
             digest=result["digest"],
             claim_name=result["claimName"],
             path=result["path"],
             training_job=name,
             training_job_uid=job["metadata"]["uid"],
+            int8_accuracy=figures.get("int8Accuracy"),
+            float_accuracy=figures.get("floatAccuracy"),
         )
         return Target(artifact, job["status"].get("accuracy"))
     if job is None and pinned is not None and pinned.training_job == name:

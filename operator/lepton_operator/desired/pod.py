@@ -19,6 +19,7 @@ from lepton_workloads.contract.tasks import (
 
 UID = 65532
 SCRATCH_SIZE = "1Gi"
+SECRET_MODE = 0o440
 
 Manifest = dict[str, Any]
 
@@ -108,10 +109,10 @@ def pod_spec(
     return spec
 
 
-def http_probe(path: str, port: str, period: int, failures: int) -> Manifest:
-    """A probe every `period` seconds."""
+def http_probe(path: str, port: str, period: int, failures: int, scheme: str = "HTTP") -> Manifest:
+    """A probe every `period` seconds; with HTTPS the kubelet asks no questions about the certificate."""
     return {
-        "httpGet": {"path": path, "port": port, "scheme": "HTTP"},
+        "httpGet": {"path": path, "port": port, "scheme": scheme},
         "periodSeconds": period,
         "failureThreshold": failures,
         "timeoutSeconds": 5,
@@ -124,6 +125,14 @@ def claim_volume(name: str, claim: str, read_only: bool = False) -> Manifest:
     if read_only:
         source["readOnly"] = True
     return {"name": name, "persistentVolumeClaim": source}
+
+
+def secret_volume(name: str, secret: str, keys: Sequence[str] = ()) -> Manifest:
+    """A volume with a Secret's keys as files (all of them, or only these), for the pod's group alone."""
+    source: Manifest = {"secretName": secret, "defaultMode": SECRET_MODE}
+    if keys:
+        source["items"] = [{"key": key, "path": key} for key in keys]
+    return {"name": name, "secret": source}
 
 
 def mount(volume: str, path: Any, sub_path: str | None = None, read_only: bool = False) -> Manifest:

@@ -24,7 +24,9 @@ BACK_OFF = re.compile(r'Back-off pulling image "[^"]*"(: \w+: )?')
 
 PULL_SECRET = re.compile(r"Unable to retrieve some image pull secrets \(([^)]*)\)")
 
-OPERATOR_IMAGES = "the operator's settings (LEPTON_TRAINER_IMAGE, LEPTON_SERVER_IMAGE)"
+OPERATOR_IMAGES = (
+    "the operator's settings (LEPTON_TRAINER_IMAGE, LEPTON_SERVER_IMAGE, LEPTON_TENSORFLOW_SERVER_IMAGE)"
+)
 
 OWN_IMAGE = "spec.network.custom of a new training job"
 

@@ -12,6 +12,14 @@ SANDBOX_WARNINGS = frozenset({"FailedCreatePodSandBox"})
 
 WHAT_TO_DO = (
     (r"Multi-Attach", "a ReadWriteOnce claim is on another node; use a ReadWriteMany class or one node"),
+    (
+        r"volume \"(tokens|tls)\" ?: secret \S+ not found",
+        "create the Secret in this namespace, or correct spec.security",
+    ),
+    (
+        r"volume \"tls\" ?: references non-existent secret key",
+        "spec.security.tlsSecret needs the keys tls.crt and tls.key, as kubectl create secret tls makes them",
+    ),
     (r"(secret|configmap) \S+ not found", "create it in this namespace, or correct spec.podTemplate"),
     (
         r"timed out waiting|DeadlineExceeded|connection",

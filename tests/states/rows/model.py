@@ -6,7 +6,7 @@ from typing import Any
 from lepton_operator.actions import Plan
 from lepton_operator.conditions import timestamp
 from lepton_operator.facts import Observed
-from lepton_workloads.contract.outcome import Failure
+from lepton_workloads.contract.outcome import DriftFigures, Failure, Report
 from tests.states.row import Row, Stand, deleted, edited
 from tests.states.rows.pods import (
     BEFORE_START,
@@ -47,6 +47,7 @@ GOING, STARTING, WAITING, STALLED, DONE = (
     Stand.GOING, Stand.STARTING, Stand.WAITING, Stand.STALLED, Stand.DONE,
 )  # fmt: skip
 
+FEW = ("False", "TooFewSamples")
 ANSWERING, AT_ZERO = ("True", "Answering"), ("False", "ScaledToZero")
 NEW_DIGEST = "ef" * 32
 VERSION, NEW_VERSION = DIGEST[:12], NEW_DIGEST[:12]
@@ -63,6 +64,11 @@ TERMINAL_FAILURES = (
     named(Failure.CHECKSUM_MISMATCH, "the version is not what its checksum says", terminal=True),
     named(Failure.INVALID_DATA, "the file is no model", terminal=True),
     named(Failure.INVALID_SPEC, "the path leads out of the claim", terminal=True),
+    named(
+        Failure.QUANTIZATION_GATE_NOT_PASSED,
+        "the 8-bit network loses 0.02 of its accuracy, and 0.005 is allowed",
+        terminal=True,
+    ),
     named(Failure.DOWNLOAD_FAILED, "the host of the archive refuses", terminal=True),
 )
 """It would end alike until a person acts."""
@@ -197,6 +203,40 @@ def unreadable() -> Observed:
     return observe({**facts.object, "spec": {"replicas": -1}}, *facts.children.values(), *facts.pods)
 
 
+def in_8_bits(int8: float | None = 0.95) -> Observed:
+    """Its job's version has so good an 8-bit network, and that is asked for."""
+    return observe(model(precision="int8"), training_job=judged_job(DIGEST, int8))
+
+
+def judged_job(digest: str, int8: float | None) -> Obj:
+    """A training job that tells how good its version is in 8 bits."""
+    figures = {"int8Accuracy": int8, "floatAccuracy": 0.97}
+    job = succeeded_job(digest)
+    job["status"]["metrics"] = {name: value for name, value in figures.items() if value is not None}
+    return job
+
+
+def new_version_in_8_bits() -> Observed:
+    """The version in 8 bits answers, and the job has another one that loses more."""
+    obj, job = model(precision="int8"), judged_job(DIGEST, 0.969)
+    plan = decide(observe(obj, training_job=job))
+    deployment = live(plan, 1, 1, 1)
+    facts = observe(obj, deployment, server(deployment, containers=[STARTED]), training_job=job)
+    return replace(after_visit(facts), training_job=judged_job(NEW_DIGEST, 0.95))
+
+
+def watching(figures: DriftFigures | None, heard: bool = True) -> Observed:
+    """It answers and watches for drift; its pod tells this."""
+    facts = world(1, 1, 1, {"containers": [STARTED], "conditions": [is_ready()]}, spec={"drift": {}})
+    report = Report(owner_uid="uid-answers", phase="Serving", drift=figures)
+    return replace(facts, reports={"uid-answers-0": report} if heard else {})
+
+
+def figures(samples: int, drifting: bool = False, **indexes: float) -> DriftFigures:
+    """What a pod tells of drift."""
+    return DriftFigures(samples=samples, drifting=drifting, indexes=indexes)
+
+
 def of_pod(one: PodSituation) -> Row:
     """The only pod can't work."""
     facts = world(1, 1, 0, one.parts)
@@ -248,6 +288,17 @@ PROBES = (
         told=(("Unhealthy", "Liveness probe failed: context deadline exceeded"),),
     ),
 )  # fmt: skip
+SECRETS = (
+    PodSituation(
+        "the Secret of the bearer tokens is missing", "VolumeNotReady", CREATING,
+        told=(("FailedMount", 'MountVolume.SetUp failed for volume "tokens" : secret "visitors" not found'),),
+    ),
+    PodSituation(
+        "the Secret of the certificate has other keys", "VolumeNotReady", CREATING,
+        told=(("FailedMount",
+               'MountVolume.SetUp failed for volume "tls" : references non-existent secret key: tls.crt'),),
+    ),
+)  # fmt: skip
 MISMATCH = {
     "init": [
         ended(3, failed_text("ChecksumMismatch", "model.tflite is not what SHA256SUMS says", terminal=True))
@@ -296,7 +347,7 @@ ROWS = (
     *(of_pod(one) for one in BEFORE_START),
     *(of_pod(one) for one in (*DISRUPTED, ON_SILENT_NODE)),
     *(of_end(one) for one in (*ENDS, LOST_END)),
-    *(of_pod(one) for one in PROBES),
+    *(of_pod(one) for one in (*PROBES, *SECRETS)),
     Row("the server ends again and again", WAITING, "CrashLoop", world(1, 1, 0, LOOPING)),
     *(of_fetch(one) for one in FAILURES),
     *(of_fetch(one, terminal=True) for one in TERMINAL_FAILURES),
@@ -322,6 +373,23 @@ ROWS = (
         without_figures(600, "FailedGetScale", "AbleToScale"), ANSWERING),
     Row("the autoscaler rests at 0 replicas", DONE, "Serving",
         without_figures(600, "ScalingDisabled"), ANSWERING),
+    Row("the 8-bit network of its version loses too much accuracy", STALLED, "QuantizationGateNotPassed",
+        in_8_bits()),
+    Row("its version has no 8-bit network", STALLED, "QuantizationGateNotPassed", in_8_bits(None)),
+    Row("the 8-bit network of a new version loses too much accuracy while the old one answers", STALLED,
+        "QuantizationGateNotPassed", new_version_in_8_bits(), ANSWERING),
+    Row("it wants TensorFlow, and the operator's settings name no image with it", STALLED, "InvalidSpec",
+        observe(model(engine="tensorflow"), training_job=succeeded_job())),
+    Row("it watches for drift, and no pod has told anything yet", DONE, "Serving",
+        watching(None, heard=False), ANSWERING, FEW),
+    Row("it watches for drift, and has seen too few pictures", DONE, "Serving",
+        watching(figures(120)), ANSWERING, FEW),
+    Row("it watches for drift, and there is none", DONE, "Serving",
+        watching(figures(1000, brightness=0.04, predicted=0.02)), ANSWERING, ("False", "NoDrift")),
+    Row("it watches for drift, and there is some", DONE, "Serving",
+        watching(figures(1000, True, brightness=0.61, predicted=0.23)), ANSWERING, ("True", "DriftDetected")),
+    Row("it should watch for drift, and the version has nothing to compare with", DONE, "Serving",
+        watching(None), ANSWERING),
     Row("the spec can't be read by this version", STALLED, "InvalidSpec", unreadable(), ANSWERING),
     edited(SERVING),
     edited(of_fetch(TERMINAL_FAILURES[0], terminal=True)),

@@ -135,6 +135,8 @@ def test_the_version_of_a_job_is_pinned_and_rolled_out() -> None:
         "path": f"models/{DIGEST}",
         "trainingJob": "cnn",
         "trainingJobUid": "uid-cnn",
+        "engine": "litert",
+        "precision": "float32",
     }
 
 
@@ -212,7 +214,7 @@ def test_another_job_that_is_not_there_leaves_the_old_version_up() -> None:
 def test_versions_by_uri(source: Obj, artifact: Obj) -> None:
     plan = decide(observe(model(source=source)))
     assert stands(plan) == ("Reconciling", "RollingOut")
-    assert plan.status["artifact"] == artifact
+    assert plan.status["artifact"] == artifact | {"engine": "litert", "precision": "float32"}
     assert len(plan.status["version"]) == 12
     assert int(plan.status["version"], 16)
     assert "accuracy" not in plan.status
@@ -298,6 +300,7 @@ def test_a_new_version_that_fails_leaves_the_old_one_available() -> None:
     assert states(plan.status) == {
         "Ready": "False",
         "Available": "True",
+        "DriftDetected": "False",
         "Reconciling": "True",
         "Stalled": "False",
     }

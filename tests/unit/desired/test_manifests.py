@@ -70,7 +70,7 @@ WORKLOADS = {
 CHILDREN = [
     *WORKLOADS.values(),
     gang_service(OWNER),
-    service(OWNER),
+    service(OWNER, model_spec()),
     disruption_budget(OWNER),
     store_claim("lepton-store", CONTEXT),
 ]
@@ -182,7 +182,7 @@ def test_selectors_hold_the_uid() -> None:
     """So that children of a deleted object of the same name are never selected."""
     selectors = [
         gang_service(OWNER)["spec"]["selector"],
-        service(OWNER)["spec"]["selector"],
+        service(OWNER, model_spec())["spec"]["selector"],
         disruption_budget(OWNER)["spec"]["selector"]["matchLabels"],
         serving()["spec"]["selector"]["matchLabels"],
     ]

@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -219,9 +220,9 @@ class Puller:
             clock=lambda: self.now,
         )
 
-    async def pull(self, after: float = 0.0) -> None:
+    async def pull(self, after: float = 0.0, pull: Pull = PULL) -> None:
         self.now += after
-        self.puller.request(KEY, "o1", (PULL,))
+        self.puller.request(KEY, "o1", (pull,))
         await asyncio.gather(*self.puller._tasks.values())
         await asyncio.sleep(0)
 
@@ -241,6 +242,15 @@ async def test_a_report_is_pulled_once_an_interval_and_told_when_new(server: Ser
     report = stage.book.get("pod-uid")
     assert report is not None
     assert report.epoch == 2
+
+
+async def test_a_pull_may_have_an_interval_of_its_own(server: Server, api: Cluster) -> None:
+    stage = Puller(api)
+    server.always(200, REPORT)
+    slow = replace(PULL, interval_seconds=60.0)
+    for after, count in ((0, 1), (30, 1), (23, 1), (2, 2)):
+        await stage.pull(after, slow)
+        assert len(server.requests) == count
 
 
 @pytest.mark.parametrize(

@@ -64,3 +64,11 @@ def test_decisions_see_images_and_store() -> None:
         ["--trainer-image", "t:1", "--store-access-mode", "ReadWriteOnce"], {}
     ).decision_context()
     assert (context.trainer_image, context.store_access_mode) == ("t:1", "ReadWriteOnce")
+
+
+def test_an_empty_image_for_tensorflow_is_none() -> None:
+    for image in ({}, {"LEPTON_TENSORFLOW_SERVER_IMAGE": ""}):
+        assert load_settings([], image).decision_context().tensorflow_server_image is None
+    named = load_settings([], {"LEPTON_TENSORFLOW_SERVER_IMAGE": "t:1", "LEPTON_DRIFT_INTERVAL_SECONDS": "5"})
+    context = named.decision_context()
+    assert (context.tensorflow_server_image, context.drift_interval_seconds) == ("t:1", 5.0)

@@ -24,6 +24,7 @@ from PIL import Image
 from lepton_workloads.contract.artifact import Preprocessing, Signature, Tensor
 from lepton_workloads.contract.data import Normalization, Picture
 from lepton_workloads.contract.tasks import ServeTask
+from lepton_workloads.report import ReportServer
 from lepton_workloads.serve.runner import compose, listen, run
 from lepton_workloads.serve.settings import Settings
 
@@ -164,6 +165,7 @@ class Process(Client):
     def __init__(self, root: Path, **environment: str) -> None:
         super().__init__(0)
         self.grpc_port = 0
+        self.report_port = 0
         self.log = root / "log"
         self.termination = root / "termination"
         with self.log.open("wb") as log:
@@ -178,6 +180,7 @@ class Process(Client):
                     "LEPTON_TASK": TASK.to_json(),
                     "LEPTON_HTTP_PORT": "0",
                     "LEPTON_GRPC_PORT": "0",
+                    "LEPTON_REPORT_PORT": "0",
                     "LEPTON_TERMINATION_FILE": str(self.termination),
                     **environment,
                 },
@@ -196,6 +199,7 @@ class Process(Client):
         told = until(ready, "the server")[0]
         self.port = told["port"]
         self.grpc_port = told.get("grpc_port", 0)
+        self.report_port = told["report_port"]
         assert self.ready()
         return self
 
@@ -231,17 +235,22 @@ class FakeEngine:
 class InProcess(Client):
     """The server in a thread of the test, for engines that a test controls."""
 
-    def __init__(self, load: Callable[[], Any], task: ServeTask = TASK) -> None:
-        settings = Settings(task=task, model_dir=Path("/nowhere"), port=0, threads=1, access_log=0)
+    def __init__(
+        self, load: Callable[[], Any], task: ServeTask = TASK, reports: ReportServer | None = None
+    ) -> None:
+        settings = Settings(
+            task=task, model_dir=Path("/nowhere"), port=0, threads=1, access_log=0, grpc_port=0
+        )
         self.server, self.model = compose(settings, SIGNATURE, load)
         self._listener = listen(0)
+        self._reports = reports
         super().__init__(self._listener.getsockname()[1])
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
         with asyncio.Runner(loop_factory=self.server.config.get_loop_factory()) as runner:
-            runner.run(run(self.server, self.model, self._listener))
+            runner.run(run(self.server, self.model, self._listener, self._reports))
 
     def stop(self) -> None:
         self.server.stop()

@@ -7,7 +7,7 @@ import socket
 import numpy as np
 import pytest
 
-from lepton_workloads.serve import engine, http
+from lepton_workloads.serve import engine_thread, http
 from lepton_workloads.serve.engine import NotFinite
 from tests.unit.serving.support import (
     DEADLINE_SECONDS,
@@ -142,7 +142,7 @@ def test_a_slow_body_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_overload_is_refused_at_once_and_nothing_that_waits_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "QUEUE_REQUESTS", 2)
+    monkeypatch.setattr(engine_thread, "QUEUE_REQUESTS", 2)
     fake = FakeEngine()
     server = InProcess(lambda: fake)
     until(server.ready, "the server")

@@ -189,3 +189,11 @@ def test_an_image_type_is_sent_to_classify(served: Process) -> None:
     answer = served.ask("POST", "/v1/models/digits:predict", picture(), {"Content-Type": "image/png"})
     assert answer.status == 415
     assert "/classify" in answer.error
+
+
+@pytest.mark.parametrize("method", ["classify", "regress"])
+def test_methods_for_other_models_are_404(served: Process, method: str) -> None:
+    path = f"/v1/models/digits:{method}"
+    answer = served.predict({"examples": []}, path)
+    assert answer.status == 404
+    assert path in answer.error

@@ -7,10 +7,11 @@ import pytest
 from playwright.sync_api import Browser
 
 from lepton_workloads.train.report_page.page import report_html
-from tests.browser import DESKTOP, PHONE, Show, chromium, shown
+from tests.browser import DESKTOP, INK_ON_GROUND, PHONE, Show, chromium, contrast, luminance, shown
 
 from .story import HOSTILE, story
 
+INKS = "h1, h2, h3, p, th, td, a, dt, dd, li, caption, summary, .file, .note"
 LONG = ["W" * 300, "no spaces in this label" * 9, "owl"]
 
 
@@ -66,7 +67,7 @@ def test_the_dark_scheme_is_dark_and_readable(show: Show) -> None:
         opened = show(html, PHONE, scheme)
         page = opened.all("getComputedStyle(e).backgroundColor", "body")[0]
         assert (luminance(page) < 0.05) == (scheme == "dark")
-        for ink, ground in opened.page.evaluate(INK_ON_GROUND):
+        for ink, ground in opened.page.evaluate(INK_ON_GROUND, INKS):
             assert contrast(ink, ground) >= 4.5, (scheme, ink, ground)
 
 
@@ -95,38 +96,3 @@ def test_links_lead_to_their_sections(show: Show) -> None:
         "Math.abs(document.querySelector('#lineage').getBoundingClientRect().top) < 60"
     )
     assert opened.page.url.endswith("#lineage")
-
-
-INK_ON_GROUND = """
-() => [...document.querySelectorAll('h1, h2, h3, p, th, td, a, dt, dd, li, caption, summary, .file, .note')]
-  .filter(element => element.innerText.trim())
-  .map(element => {
-    let ground = element;
-    while (ground && getComputedStyle(ground).backgroundColor === 'rgba(0, 0, 0, 0)') ground = ground.parentElement;
-    const canvas = document.createElement('canvas').getContext('2d');
-    const paint = (color, under) => {
-      canvas.fillStyle = under; canvas.fillRect(0, 0, 1, 1);
-      canvas.fillStyle = color; canvas.fillRect(0, 0, 1, 1);
-      return 'rgb(' + [...canvas.getImageData(0, 0, 1, 1).data.slice(0, 3)].join(', ') + ')';
-    };
-    const card = getComputedStyle(document.querySelector('.card')).backgroundColor;
-    const back = paint(getComputedStyle(ground || document.body).backgroundColor, card);
-    return [paint(getComputedStyle(element).color, back), back];
-  })
-"""
-"""Colours of each text and of what lies under it; cells are half transparent on their card."""
-
-
-def luminance(color: str) -> float:
-    """Relative luminance of `rgb(...)`, as WCAG 2 defines it."""
-    values = [int(part) / 255 for part in color[color.index("(") + 1 : -1].split(",")[:3]]
-    red, green, blue = (
-        value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in values
-    )
-    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
-
-
-def contrast(one: str, other: str) -> float:
-    """Contrast ratio of two colours, as WCAG 2 defines it."""
-    lighter, darker = sorted((luminance(one), luminance(other)), reverse=True)
-    return (lighter + 0.05) / (darker + 0.05)

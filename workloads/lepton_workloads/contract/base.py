@@ -5,6 +5,11 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
+SUBDOMAIN = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
+"""Names of most objects in Kubernetes (RFC 1123)."""
+CONTROL = "[\\\\x00-\\\\x1f\\\\x7f]"
+"""Control characters, as a pattern in CEL: no file of a dataset or model has them in its path."""
+
 
 class Record(BaseModel):
     """A frozen record; camelCase in JSON, unknown fields are refused.

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from lepton_workloads.contract.base import Record
+from lepton_workloads.contract.base import CONTROL, SUBDOMAIN, Record
 
 EngineName = Literal["litert", "tensorflow"]
 Precision = Literal["float32", "int8"]
@@ -14,6 +14,9 @@ SOURCE_HEADER = "lepton-source"
 
 Label = Annotated[str, Field(min_length=1, max_length=253)]
 
+LABELS_ROOM = 1000
+"""Characters of all labels of an alarm: the whole task must fit into one variable of 128 KiB."""
+
 
 class Sink(Record):
     """Where CloudEvents are sent by HTTP POST."""
@@ -21,15 +24,17 @@ class Sink(Record):
     url: Annotated[
         str,
         Field(
-            max_length=2048,
+            max_length=1024,
             description="http(s)://HOST/PATH that takes CloudEvents 1.0 in HTTP's binary mode.",
         ),
     ]
 
     cel_rules = (
         (
-            "self.url.matches('^https?://[^/ @?#]+(/[^ ]*)?$') && isURL(self.url)",
-            "sink.url must be http://HOST/PATH or https://HOST/PATH, without name and password",
+            # Printable ASCII: what else an address holds is written as %XX.
+            "self.url.matches('^https?://[^/ @?#]+(/.*)?$') && self.url.matches('^[!-~]+$') && isURL(self.url)",
+            "sink.url must be http://HOST/PATH or https://HOST/PATH, without name and password, and without spaces "
+            "and letters that are not ASCII: write for example http://alarms.example/lepton",
         ),
     )
 
@@ -42,7 +47,6 @@ class Alarm(Record):
         Field(
             min_length=1,
             max_length=63,
-            pattern="^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
             description="Name of the rule, in events and metrics; letters a-z, digits and '-'.",
         ),
     ]
@@ -64,6 +68,22 @@ class Alarm(Record):
         Field(ge=0, le=86_400, description="How long a source that raised it raises no more, in each pod."),
     ] = 300
     sink: Annotated[Sink, Field(description="Who is told.")]
+
+    cel_rules = (
+        (
+            "self.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",
+            "an alarm's name holds a-z, 0-9 and '-', with a letter or digit at both ends: write for example "
+            "seven-seen",
+        ),
+        (
+            f"self.labels.all(l, !l.matches('{CONTROL}'))",
+            "a label of an alarm must hold no control characters, such as line breaks: write the label of a class",
+        ),
+        (
+            f"self.labels.map(l, size(l)).sum() <= {LABELS_ROOM}",
+            f"the labels of an alarm may have {LABELS_ROOM} characters in all: make two alarms of it",
+        ),
+    )
 
 
 class Drift(Record):
@@ -101,7 +121,11 @@ class RequestLog(Record):
         ),
     ]
     path: Annotated[
-        str, Field(max_length=1024, description="Folder on the claim; each pod writes into its own below it.")
+        str,
+        Field(
+            max_length=1024,
+            description="Folder on the claim, relative to its root; each pod writes into its own below it.",
+        ),
     ] = "requests"
     sample: Annotated[float, Field(gt=0, le=1, description="Share of the requests that is kept.")] = 1.0
     retention_days: Annotated[
@@ -115,5 +139,13 @@ class RequestLog(Record):
         (
             "!self.path.startsWith('/') && !self.path.split('/').exists(p, p == '..')",
             "requestLog.path is relative to the claim's root and must not hold '..': write for example requests",
+        ),
+        (
+            f"!self.path.matches('{CONTROL}')",
+            "requestLog.path must hold no control characters, such as line breaks: write it on one line",
+        ),
+        (
+            f"self.claimName.matches('{SUBDOMAIN}')",
+            "no claim has such a requestLog.claimName: write letters a-z, digits, '-' and '.', for example photos",
         ),
     )

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from lepton_workloads.contract.base import Record
+from lepton_workloads.contract.base import CONTROL, SUBDOMAIN, Record
 from lepton_workloads.contract.data import Normalization, Picture, Split
 from lepton_workloads.contract.judgement import CheckpointSpec, CrossValidation, Gate
 from lepton_workloads.contract.network import Cnn
@@ -26,7 +26,8 @@ THREADS_ENV = "LEPTON_THREADS"
 """ceil(limits.cpu, else requests.cpu, else 1): what thread pools are sized by."""
 
 REPORT_PORT = 9090
-"""Every training and preparing container serves `GET /report` (a `Report`) and `GET /healthz` here."""
+"""Every training and preparing container serves `GET /report` (a `Report`) and `GET /healthz` here; a server
+`GET /report` and `GET /metrics`, always plain HTTP and without a token."""
 GANG_PORT = 2222
 """TensorFlow's own port between the workers of a gang."""
 HTTP_PORT = 8080
@@ -55,12 +56,6 @@ REQUESTS_DIR = PurePosixPath("/lepton/requests")
 """Read-write: the folder of a claim where requests are kept."""
 SCRATCH_DIR = PurePosixPath("/tmp")
 """The only other writable folder: an emptyDir with a size limit."""
-
-
-SUBDOMAIN = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
-"""Names of most objects in Kubernetes (RFC 1123)."""
-CONTROL = "[\\\\x00-\\\\x1f\\\\x7f]"
-"""Control characters, as a pattern in CEL: no file of a dataset or model has them in its path."""
 
 
 class PvcFolder(Record):

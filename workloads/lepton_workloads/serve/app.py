@@ -4,9 +4,10 @@ import time
 
 from lepton_workloads.contract.serving import SOURCE_HEADER
 from lepton_workloads.logs import Log
-from lepton_workloads.serve import classify, health, open_inference, tensorflow_serving
+from lepton_workloads.serve import classify, explanations, health, open_inference, page, tensorflow_serving
 from lepton_workloads.serve.access_log import AccessLog
 from lepton_workloads.serve.caller import MAX_SOURCE, Caller, is_source
+from lepton_workloads.serve.figures import Figures
 from lepton_workloads.serve.http import (
     BodyReader,
     Disconnected,
@@ -33,7 +34,7 @@ CLIENT_CLOSED = 499
 log = Log(__name__)
 
 
-def build_router(model: Model, metrics: Metrics) -> Router:
+def build_router(model: Model, metrics: Metrics, figures: Figures | None) -> Router:
     """All routes of the server."""
     router = Router()
 
@@ -43,12 +44,15 @@ def build_router(model: Model, metrics: Metrics) -> Router:
         numbers = {"model": task.name, "version": task.version, "version_number": task.version_number}
         return json_response({**numbers, "labels": model.labels[:1000], "routes": listed})
 
-    router.add(Route("GET", "/", "this list", index, open=True))
+    summary = "this list; for browsers a page to try the model"
+    router.add(Route("GET", "/", summary, page.for_browsers(index), open=True))
+    router.add(*page.routes(model, figures))
     router.add(*health.routes(model))
     router.add(Route("GET", "/metrics", "metrics in Prometheus' text format", metrics.handle))
     router.add(*classify.routes(model))
     router.add(*tensorflow_serving.routes(model))
     router.add(*open_inference.routes(model))
+    router.add(*explanations.routes(model, metrics))
     return router
 
 
@@ -56,14 +60,19 @@ class App:
     """The ASGI application."""
 
     def __init__(
-        self, model: Model, metrics: Metrics, access_log: AccessLog, tokens: Tokens | None = None
+        self,
+        model: Model,
+        metrics: Metrics,
+        access_log: AccessLog,
+        tokens: Tokens | None = None,
+        figures: Figures | None = None,
     ) -> None:
-        """`tokens`: None when everybody may ask."""
+        """`tokens`: None when everybody may ask. `figures`: of the training, where they are known."""
         self._model = model
         self._tokens = tokens
         self._metrics = metrics
         self._access_log = access_log
-        self._router = build_router(model, metrics)
+        self._router = build_router(model, metrics, figures)
         self._bodies = BodyReader(model.task.max_request_bytes, BODY_BUDGET)
         self.in_flight = 0
         metrics.watch("in_flight_requests", "Requests that are being answered.", lambda: self.in_flight)

@@ -1,9 +1,12 @@
 """The gRPC server, in the event loop of the HTTP server: port, limits, TLS, start and end.
 
-A drain, as that of HTTP: calls are taken for the time of the linger, then clients are told to go elsewhere
-(GOAWAY), and calls in flight have the rest of the time.
+gRPC can't be told to send its clients away: a server that is stopped takes no call any more, and those that
+clients send before they know are lost. But each connection is ended gracefully (GOAWAY, then what is in flight)
+after a few seconds in any case, and the next one is made to where the Service points then. So a drain takes calls
+until all connections from before it have been ended, and only then stops. Clients spread over new pods as fast.
 """
 
+import asyncio
 from collections.abc import Callable
 
 import grpc
@@ -22,8 +25,13 @@ MAX_CALLS = 256
 """Calls that are answered or wait for it; more are RESOURCE_EXHAUSTED at once."""
 STREAMS = 128
 """Calls of one connection; a client's further ones wait in the client."""
-CONNECTION_SECONDS = 600
-"""Connections are closed, gracefully, after about this time, so that clients spread over the pods of now."""
+MAX_AGE_SECONDS = 5.0
+"""After which a connection is ended, less for a short drain. A new one costs a client a millisecond."""
+MIN_AGE_SECONDS = 1.0
+AGE_SHARE = 0.4
+"""Of the drain's time, for connections to be ended in; the rest is for the calls in flight."""
+AGE_JITTER = 1.1
+"""gRPC ends a connection up to a tenth earlier or later."""
 IDLE_SECONDS = 300
 HANDSHAKE_SECONDS = 20
 KEEPALIVE_SECONDS = 60
@@ -57,6 +65,8 @@ class GrpcServer:
         self.port = port
         self._limit = task.max_request_bytes
         self._timeout = task.timeout_seconds
+        self._age = min(MAX_AGE_SECONDS, max(MIN_AGE_SECONDS, AGE_SHARE * task.drain_seconds))
+        self._hurry = asyncio.Event()
         self._certificates = certificates
         self._server: grpc.aio.Server | None = None
         calls = Calls(metrics, access_log, timeout=self._timeout, limit=self._limit, allows=allows)
@@ -89,9 +99,21 @@ class GrpcServer:
         self._server = server
 
     async def stop(self, grace: float) -> None:
-        """Takes no more calls, gives those in flight `grace` seconds; a second call with less shortens it."""
-        if self._server is not None:
-            await self._server.stop(grace)
+        """Ends all within `grace` seconds: takes calls until no old connection is left, then finishes them.
+
+        A second call with 0 ends the first one.
+        """
+        if self._server is None:
+            return
+        if grace <= 0:
+            self._hurry.set()
+            await self._server.stop(0)
+            return
+        aging = min(grace / 2, self._age * AGE_JITTER)
+        try:
+            await asyncio.wait_for(self._hurry.wait(), aging)
+        except TimeoutError:
+            await self._server.stop(grace - aging)
 
     def _options(self) -> list[tuple[str, int]]:
         return [
@@ -107,7 +129,7 @@ class GrpcServer:
             ("grpc.keepalive_permit_without_calls", 1),
             ("grpc.http2.min_recv_ping_interval_without_data_ms", 1000 * CLIENT_PING_SECONDS),
             ("grpc.max_connection_idle_ms", 1000 * IDLE_SECONDS),
-            ("grpc.max_connection_age_ms", 1000 * CONNECTION_SECONDS),
+            ("grpc.max_connection_age_ms", int(1000 * self._age)),
             ("grpc.max_connection_age_grace_ms", int(1000 * (self._timeout + HANDSHAKE_SECONDS))),
         ]
 

@@ -45,6 +45,9 @@ class Metrics:
             registry=self.registry,
         )
         self.decode_seconds = self._histogram("decode_seconds", "Decoding the picture files of a request.")
+        self.explain_render_seconds = self._histogram(
+            "explain_render_seconds", "Laying a class activation map over its picture."
+        )
         self.observer_failures = Counter(
             "lepton_server_observer_failures",
             "Predictions that drift watch, alarms or the log of requests failed to look at.",
@@ -68,6 +71,10 @@ class Metrics:
             self._seen[route, code] = children
         children[0].inc()
         children[1].observe(seconds)
+
+    def text(self) -> str:
+        """All of it in Prometheus' text format; from any thread."""
+        return generate_latest(self.registry).decode()
 
     async def handle(self, _: Request) -> Response:
         """`GET /metrics`."""

@@ -100,6 +100,11 @@ class Model:
         return self._loaded
 
     @property
+    def ready(self) -> bool:
+        """Whether new requests should come."""
+        return self._loaded and not self.draining and self.alive
+
+    @property
     def alive(self) -> bool:
         """Whether the engine's thread runs."""
         return self._engine.alive

@@ -18,23 +18,31 @@ from typing import Any, Protocol, cast
 
 import uvicorn
 
-from lepton_workloads.contract.artifact import Signature
-from lepton_workloads.contract.outcome import Outcome
+from lepton_workloads.contract.artifact import Reference, Signature
+from lepton_workloads.contract.outcome import Failure, Outcome, Report
 from lepton_workloads.contract.tasks import TLS_DIR, TOKENS_DIR
 from lepton_workloads.explain import Explainer
 from lepton_workloads.logs import Log
 from lepton_workloads.paths import place
+from lepton_workloads.report import REPORT_PORT_ENV, ReportServer
 from lepton_workloads.serve.access_log import AccessLog
 from lepton_workloads.serve.app import App
 from lepton_workloads.serve.engine import Engine
 from lepton_workloads.serve.engine_thread import EngineThread
+from lepton_workloads.serve.figures import read_figures
 from lepton_workloads.serve.metrics import Metrics
 from lepton_workloads.serve.model import Model
-from lepton_workloads.serve.observers import watch_predictions
+from lepton_workloads.serve.observers import Watchers, watch_predictions
 from lepton_workloads.serve.protocol import KEEP_ALIVE_SECONDS, MAX_CONNECTIONS, HttpProtocol
 from lepton_workloads.serve.security import Certificates, Tokens
 from lepton_workloads.serve.settings import Settings, read_settings
-from lepton_workloads.serve.version import engine_loader, read_explainer, read_signature
+from lepton_workloads.serve.version import (
+    engine_loader,
+    read_explainer,
+    read_reference,
+    read_signature,
+)
+from lepton_workloads.termination import WorkloadError
 
 LINGER_SECONDS = 1.0
 LAST_SECONDS = 1.0
@@ -71,18 +79,24 @@ class Server(uvicorn.Server):
     """Opened before HTTP, drained at the same time."""
 
     def __init__(
-        self, config: uvicorn.Config, model: Model, linger: float, tls: Certificates | None = None
+        self,
+        config: uvicorn.Config,
+        model: Model,
+        metrics: Metrics,
+        watchers: Watchers,
+        *,
+        linger: float,
+        tls: Certificates | None = None,
     ) -> None:
         """`tls`: None for HTTP without it."""
         super().__init__(config)
+        self.metrics = metrics
+        self.watchers = watchers
         self._model = model
         self._linger = linger
         self._tls = tls
         self._loop: asyncio.AbstractEventLoop | None = None
         self._drain_ends: float | None = None
-        self.at_end: list[Callable[[float], None]] = []
-        """What is still to be finished when the last request is answered: each is called, in a thread of its own, with
-        the `time.monotonic()` at which it must be done."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Called by uvicorn before the first connection; its own knows no time-outs of TLS."""
@@ -140,12 +154,12 @@ class Server(uvicorn.Server):
         await asyncio.gather(super().shutdown(sockets), self.grpc.stop(grace))
 
     async def finish(self) -> None:
-        """Has all of `at_end` done, within what is left of the drain's time and at least LAST_SECONDS."""
+        """Has the watchers end their work, within what is left of the drain's time and at least LAST_SECONDS."""
         now = time.monotonic()
         ends = self._drain_ends or now + self._model.task.drain_seconds
         ends = now if self.force_exit else max(ends, now + LAST_SECONDS)
         results = await asyncio.gather(
-            *(asyncio.to_thread(work, ends) for work in self.at_end), return_exceptions=True
+            *(asyncio.to_thread(work, ends) for work in self.watchers.finishing), return_exceptions=True
         )
         for result in results:
             if isinstance(result, Exception):
@@ -159,11 +173,12 @@ def build(settings: Settings) -> tuple[Server, Model]:
     """The server for the model on disk, not started, and the model, which has begun to load.
 
     Raises:
-        WorkloadError: the signature can't be used.
+        WorkloadError: the signature can't be used, or there is no reference for drift.
     """
     folder, task = settings.model_dir, settings.task
     signature = read_signature(folder)
     explainer = read_explainer(folder, task.engine)
+    reference = read_reference(folder, signature) if task.drift else None
     load = engine_loader(
         folder,
         signature,
@@ -172,11 +187,15 @@ def build(settings: Settings) -> tuple[Server, Model]:
         precision=task.precision,
         explainer=explainer,
     )
-    return compose(settings, signature, load, explainer)
+    return compose(settings, signature, load, explainer, reference)
 
 
 def compose(
-    settings: Settings, signature: Signature, load: Callable[[], Engine], explainer: Explainer | None = None
+    settings: Settings,
+    signature: Signature,
+    load: Callable[[], Engine],
+    explainer: Explainer | None = None,
+    reference: Reference | None = None,
 ) -> tuple[Server, Model]:
     """The server for any engine; `load` runs in the engine's thread and may take its time."""
     task = settings.task
@@ -186,11 +205,12 @@ def compose(
     engine = EngineThread(load, metrics)
     metrics.watch("queue_depth", "Requests that wait for the engine.", lambda: engine.depth)
     model = Model(task, signature, engine, settings.threads, metrics, explainer)
-    finishing = watch_predictions(model, metrics)
+    watchers = watch_predictions(model, metrics, reference)
+    metrics.watch("ready", "1 while /readyz says so.", lambda: model.ready)
     linger = min(LINGER_SECONDS, task.drain_seconds / 2)
     access_log = AccessLog(settings.access_log)
     config = uvicorn.Config(
-        App(model, metrics, access_log, tokens),
+        App(model, metrics, access_log, tokens, read_figures(settings.model_dir, len(model.labels))),
         loop="uvloop",
         http=HttpProtocol,
         ws="none",
@@ -206,8 +226,7 @@ def compose(
     )
     logging.getLogger("uvicorn").setLevel(logging.ERROR)  # the rest is told below, or from outside
     engine.start()
-    server = Server(config, model, linger, tls)
-    server.at_end += finishing
+    server = Server(config, model, metrics, watchers, linger=linger, tls=tls)
     if task.grpc:
         # Tens of megabytes, only where it is wanted.
         from lepton_workloads.serve.grpc_server import GrpcServer
@@ -239,14 +258,18 @@ def main() -> Outcome:
     """Serves until SIGTERM; an empty outcome, since a server has no result.
 
     Raises:
-        WorkloadError: the task or the model can't be used.
+        WorkloadError: the task or the model can't be used, or the port for the report is taken.
     """
     settings = read_settings()
     HttpProtocol.most_connections = _possible_connections()
     server, model = build(settings)
     new_loop = server.config.get_loop_factory()
-    with listen(settings.port) as listener, asyncio.Runner(loop_factory=new_loop) as runner:
-        runner.run(run(server, model, listener))
+    with (
+        _report_server(settings, server.metrics) as reports,
+        listen(settings.port) as listener,
+        asyncio.Runner(loop_factory=new_loop) as runner,
+    ):
+        runner.run(run(server, model, listener, reports))
     return Outcome()
 
 
@@ -261,8 +284,25 @@ def _possible_connections() -> int:
     return MAX_CONNECTIONS
 
 
-async def run(server: Server, model: Model, listener: socket.socket) -> None:
+def _report_server(settings: Settings, metrics: Metrics) -> ReportServer:
+    report = Report(owner_uid=settings.task.owner_uid, phase="Loading")
+    try:
+        return ReportServer(report, settings.report_port, metrics.text)
+    except OSError as error:
+        message = (
+            f"port {settings.report_port}, where the report and the metrics are, can't be opened: {error.strerror}. "
+            f"Let other containers of the pod use another port, or set {REPORT_PORT_ENV}"
+        )
+        raise WorkloadError(Failure.INVALID_SPEC, message, terminal=False) from error
+
+
+async def run(
+    server: Server, model: Model, listener: socket.socket, reports: ReportServer | None = None
+) -> None:
     """Serves from now on, also while the model loads, until the server is stopped.
+
+    Args:
+        reports: is told where the server stands.
 
     Raises:
         WorkloadError: the model can't be used.
@@ -276,10 +316,16 @@ async def run(server: Server, model: Model, listener: socket.socket) -> None:
         await model.load()
     except BaseException:
         server.stop()
+        if server.grpc is not None:
+            await server.grpc.stop(0)
         await serving
         raise
     gc.collect()
     gc.freeze()  # what is there now stays: later collections need not look at it
+    if reports:
+        reports.update(phase="Serving")
+        ports["report_port"] = reports.port
+    server.watchers.start(lambda figures: reports.update(drift=figures) if reports else None)
     log.info("Ready", **ports, model=model.task.name, version=model.task.version)
     await serving
     await server.finish()

@@ -8,8 +8,17 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from lepton_workloads.contract.outcome import Failure
-from lepton_workloads.contract.tasks import GRPC_PORT, HTTP_PORT, MODEL_DIR, TASK_ENV, THREADS_ENV, ServeTask
+from lepton_workloads.contract.tasks import (
+    GRPC_PORT,
+    HTTP_PORT,
+    MODEL_DIR,
+    REPORT_PORT,
+    TASK_ENV,
+    THREADS_ENV,
+    ServeTask,
+)
 from lepton_workloads.paths import place
+from lepton_workloads.report import REPORT_PORT_ENV
 from lepton_workloads.termination import WorkloadError
 
 PORT_ENV = "LEPTON_HTTP_PORT"
@@ -28,6 +37,8 @@ class Settings:
     access_log: float
     """Share of good requests that are logged, 0 to 1; failed ones (status >= 400) always are."""
     grpc_port: int = GRPC_PORT
+    report_port: int = 0
+    """For the report and the metrics, without token and TLS."""
 
 
 def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
@@ -50,6 +61,7 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
         threads=int(_number(environment, THREADS_ENV, "1", 1, 1024)),
         access_log=_number(environment, ACCESS_LOG_ENV, "0", 0, 1),
         grpc_port=int(_number(environment, GRPC_PORT_ENV, str(GRPC_PORT), 0, 65535)),
+        report_port=int(_number(environment, REPORT_PORT_ENV, str(REPORT_PORT), 0, 65535)),
     )
 
 

@@ -42,14 +42,16 @@ def routes(model: Model) -> list[Route]:
     found: list[Route] = []
     for path in (base, base + "/versions/{version}", base + "/labels/{label}"):
         found += [
-            Route("GET", path, "state of the version", _checked(model, _status)),
-            Route("GET", path + "/metadata", "inputs and outputs", _checked(model, _metadata)),
-            Route("POST", path + ":predict", "predictions", _checked(model, _predict), reads_body=True),
+            Route("GET", path, "state of the version", checked(model, _status)),
+            Route("GET", path + "/metadata", "inputs and outputs", checked(model, _metadata)),
+            Route("POST", path + ":predict", "predictions", checked(model, _predict), reads_body=True),
         ]
     return found
 
 
-def _checked(model: Model, handler: Callable[[Model, Request], Awaitable[Response]]) -> Handler:
+def checked(model: Model, handler: Callable[[Model, Request], Awaitable[Response]]) -> Handler:
+    """The handler of a path with {model} and perhaps {version}, which answers 404 for others than those served."""
+
     async def handle(request: Request) -> Response:
         params = request.params
         check_names(model, params["model"], _version(model, params), params.get("label"))
@@ -144,10 +146,14 @@ async def _predict(model: Model, request: Request) -> Response:
 
 
 def _read(model: Model, body: bytes) -> Inputs:
-    """The inputs in a body.
+    return read_inputs(model, body, read_document(body))
+
+
+def read_document(body: bytes) -> dict[str, Any]:
+    """The JSON object of a body.
 
     Raises:
-        HttpError: 400, naming the field.
+        HttpError: 400.
     """
     try:
         document = orjson.loads(body)
@@ -155,6 +161,15 @@ def _read(model: Model, body: bytes) -> Inputs:
         raise HttpError(400, f"the body is not JSON: {error}") from None
     if not isinstance(document, dict):
         raise HttpError(400, "the body must be a JSON object with instances or inputs")
+    return document
+
+
+def read_inputs(model: Model, body: bytes, document: dict[str, Any]) -> Inputs:
+    """The inputs in the document of a body.
+
+    Raises:
+        HttpError: 400, naming the field.
+    """
     name = document.get("signature_name", "")
     if name not in ("", SIGNATURE_NAME):
         raise HttpError(400, f"signature_name: there is only {SIGNATURE_NAME!r}")

@@ -1,6 +1,7 @@
-"""The model version on disk: its signature, its explainer, and the engine that runs it."""
+"""The model version on disk: its signature, its explainer, its reference for drift, and the engine that runs it."""
 
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,11 @@ from lepton_workloads.contract.artifact import (
     EXPLAIN_FILE,
     INT8_FILE,
     LITERT_FILE,
+    REFERENCE_FILE,
     SAVED_MODEL_DIR,
     SIGNATURE_FILE,
+    Histogram,
+    Reference,
     Signature,
 )
 from lepton_workloads.contract.outcome import Failure
@@ -53,6 +57,43 @@ def read_explainer(folder: Path, engine: EngineName) -> Explainer | None:
         return load_explainer(folder / EXPLAIN_FILE)
     except (OSError, ValueError) as error:
         raise _invalid(f"{EXPLAIN_FILE} can't be used: {error}") from error
+
+
+def read_reference(folder: Path, signature: Signature) -> Reference:
+    """What drift is measured against, checked against itself and the signature.
+
+    Raises:
+        WorkloadError: terminal: `InvalidSpec` where the version has no such file, `InvalidData` where it can't be used.
+    """
+    file = folder / REFERENCE_FILE
+    if not file.exists():
+        message = (
+            f"drift needs {REFERENCE_FILE}, which this version has not: remove drift from the LeptonModel, or let the "
+            "program that makes the version write the file"
+        )
+        raise WorkloadError(Failure.INVALID_SPEC, message, terminal=True)
+    try:
+        reference = Reference.model_validate_json(file.read_bytes())
+    except (OSError, ValidationError) as error:
+        raise _invalid(f"{REFERENCE_FILE} can't be used: {error}") from error
+    channels = signature.preprocessing.picture.channels
+    if reference.samples < 1:
+        raise _invalid(f"{REFERENCE_FILE}: samples must be 1 or more")
+    if len(reference.predicted) != len(signature.labels) or not _are_shares(reference.predicted):
+        raise _invalid(f"{REFERENCE_FILE}: predicted must hold a share for each of the labels, 1 in sum")
+    if len(reference.channel_means) != channels:
+        raise _invalid(f"{REFERENCE_FILE}: channelMeans must hold {channels}, one for each channel")
+    histograms = {
+        "brightness": reference.brightness,
+        "contrast": reference.contrast,
+        "confidence": reference.confidence,
+        **{f"channelMeans[{number}]": histogram for number, histogram in enumerate(reference.channel_means)},
+    }
+    for name, histogram in histograms.items():
+        if not _is_histogram(histogram):
+            message = "edges must ascend, and shares be one more than edges, 1 in sum"
+            raise _invalid(f"{REFERENCE_FILE}: {name}: {message}")
+    return reference
 
 
 def engine_loader(
@@ -97,6 +138,15 @@ def _load(
     layers = Layers(FEATURES_OUTPUT, explainer.sums_outputs) if explainer else None
     float_file = None if file.name == LITERT_FILE else file.with_name(LITERT_FILE)
     return LiteRtEngine(file, threads, output, layers=layers, layers_file=float_file)
+
+
+def _is_histogram(histogram: Histogram) -> bool:
+    ascend = all(low < high for low, high in pairwise(histogram.edges))
+    return ascend and len(histogram.shares) == len(histogram.edges) + 1 and _are_shares(histogram.shares)
+
+
+def _are_shares(values: list[float]) -> bool:
+    return min(values) >= 0 and abs(sum(values) - 1) < 1e-3
 
 
 def _invalid(message: str) -> WorkloadError:

@@ -145,9 +145,9 @@ class Folder:
         """Sees to it that the current part is that of this hour, and has room."""
         assert self._home is not None, "`open` comes first"
         day, hour = when.strftime("%Y-%m-%d"), when.strftime("%H")
-        if (self._current.day, self._current.name[:2]) == (day, hour):
-            if self.parts[self._current] < self._part_bytes and self._files < PART_FILES:
-                return self._home
+        same_hour = (self._current.day, self._current.name[:2]) == (day, hour)
+        if same_hour and self.parts[self._current] < self._part_bytes and self._files < PART_FILES:
+            return self._home
         self._end_part()
         parent = _make(day, self._home)
         try:
