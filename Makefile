@@ -62,7 +62,7 @@ unit: $(STAMP)  ## run the unit tests and the state tables (two minutes, needs n
 	@$(PY) -m pytest tests/unit tests/states
 
 .PHONY: bench
-bench: needed $(STAMP)  ## measure the operator on simulated nodes, and the training, against budgets (ONLY=NAME: one measure)
+bench: needed $(STAMP)  ## measure operator, training and serving against budgets (ONLY=NAME: one measure)
 	@PYTHONPATH=tests/cluster $(PY) -m bench $(if $(ONLY),--only $(ONLY))
 
 .PHONY: verify

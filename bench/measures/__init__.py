@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 from bench.figures import Figure
-from bench.measures import faults, kinds, scale, takeover, training, wave
+from bench.measures import faults, kinds, scale, serving, takeover, training, wave
 from bench.world import World
 
 
@@ -30,6 +30,7 @@ class PlainMeasure:
 MEASURES: dict[str, Measure | PlainMeasure] = {
     "input": PlainMeasure(training.input_pipeline, 1800),
     "scaling": PlainMeasure(training.scaling, 1800),
+    "serving": PlainMeasure(serving.run, 3600),
     "kinds": Measure(kinds.run, 600),
     "wave": Measure(wave.run, 900),
     "faults": Measure(faults.run, 600),

@@ -3,13 +3,13 @@
 import asyncio
 import contextlib
 import json
-import os
 import sys
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from bench.client import BenchError
+from bench.cores import cores
 from bench.figures import Figure
 from bench.trainer import Run, Taken
 from tests.ports import free_ports
@@ -130,18 +130,6 @@ def speed_up(batch: int, alone: Taken, half: Taken, gang: Taken) -> list[Figure]
         ),
         Figure(f"scaling.{batch}-lost", f"{what}: share of a step lost to communication", share, "%"),
     ]
-
-
-def cores(count: int) -> Sequence[int]:
-    """CPUs of this machine that this process may use.
-
-    Raises:
-        BenchError: there are fewer.
-    """
-    found = sorted(os.sched_getaffinity(0))
-    if len(found) < count:
-        raise BenchError(f"{count} cores are needed, there are {len(found)}")
-    return found[:count]
 
 
 def _pinned(run: Run) -> Run:

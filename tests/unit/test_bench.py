@@ -9,6 +9,7 @@ import pytest
 
 from bench.audit import AuditLog, counted
 from bench.client import BenchError
+from bench.cores import cores
 from bench.figures import Figure, Range, load_ranges, outside, percentile, table
 from bench.measures import MEASURES, training
 from bench.trainer import EPOCHS, Clock, Run, Taken
@@ -158,7 +159,7 @@ def test_a_run_is_told_to_its_process_as_it_is() -> None:
     run = Run(how="fit", threads=2, cores=(0, 1), ports=(1, 3), index=1, augment=True)
     assert Run.read(run.to_json()) == run
     with pytest.raises(BenchError, match="cores are needed"):
-        training.cores(100_000)
+        cores(100_000)
 
 
 def test_every_range_is_of_a_measure_that_exists() -> None:
