@@ -51,7 +51,7 @@ def test_statuses_keep_the_contract(served: Namespace) -> None:
     wanted = {
         "lds": {"Ready", "Reconciling", "Stalled"},
         "ltj": {"Succeeded", "Reconciling", "Stalled"},
-        "lm": {"Ready", "Available", "Reconciling", "Stalled"},
+        "lm": {"Ready", "Available", "DriftDetected", "Reconciling", "Stalled"},
     }
     for kind, name in (("lds", "digits"), ("ltj", "digits-cnn"), ("lm", "digits")):
         item = served.get(kind, name)

@@ -122,6 +122,22 @@ def test_a_limit_too_small_to_start_is_out_of_memory(again: bool) -> None:
     assert "spec.resources.limits.memory" in message
 
 
+@pytest.mark.parametrize(
+    ("said", "todo"),
+    [
+        ('volume "tokens" : secret "visitors" not found', "or correct spec.security"),
+        ('volume "tls" : secret "certificate" not found', "or correct spec.security"),
+        ('volume "tls" : references non-existent secret key: tls.key', "the keys tls.crt and tls.key"),
+        ('volume "mine" : secret "visitors" not found', "or correct spec.podTemplate"),
+    ],
+)
+def test_a_secret_that_is_missing_is_named_with_where_it_stands(said: str, todo: str) -> None:
+    told = warning("Pod", "web-1", "FailedMount", f"MountVolume.SetUp failed for {said}")
+    message = message_of(waiting("ContainerCreating", ""), told, reason="VolumeNotReady")
+    assert said in message
+    assert todo in message
+
+
 def test_a_sandbox_that_fails_is_told_while_nothing_runs() -> None:
     ids = ("ab" * 32, "cd" * 32)
     pods = a_pod(containerStatuses=[{"name": "server"} | waits("ContainerCreating")])
