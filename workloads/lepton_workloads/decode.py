@@ -4,7 +4,8 @@ Which decoder and which resize is chosen moves pixels, so both sides call `decod
 pinned Pillow, and its version (`DECODER`) is part of a dataset's key and of a model's signature.
 
 The bytes come from outside: file size and pixels are bounded before anything large is allocated,
-only `FORMATS` are tried, and whatever a parser does with bad input ends in one `DecodeError`.
+only `FORMATS` are tried, what would keep a decoder busy is refused or left out (`picture_file`), and
+whatever a parser does with bad input ends in one `DecodeError`.
 """
 
 import io
@@ -12,7 +13,6 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ import PIL
 from PIL import Image, JpegImagePlugin
 
 from lepton_workloads.contract.data import Normalization, Picture
+from lepton_workloads.picture_file import BadFile, essential, exif_orientation
 
 DECODER = f"pillow {PIL.__version__}"
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
@@ -30,7 +31,6 @@ MAX_PIXELS = 50_000_000
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 
-_ORIENTATION_TAG = 0x0112
 _TRANSPOSE = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -47,7 +47,24 @@ class DecodeError(ValueError):
     """The bytes are no picture that can be used; the text is a sentence for the person who sent them."""
 
 
-def decode_picture(data: bytes, picture: Picture, *, max_pixels: int = MAX_PIXELS) -> Pixels:
+class PixelBudget:
+    """How many pixels all pictures of one request may have together."""
+
+    def __init__(self, pixels: int) -> None:
+        self._pixels = self._left = pixels
+
+    def take(self, pixels: int) -> None:
+        """Raises DecodeError when they are more than are left."""
+        self._left -= pixels
+        if self._left < 0:
+            raise DecodeError(
+                f"with it the pictures have more than the {self._pixels} pixels that are accepted"
+            )
+
+
+def decode_picture(
+    data: bytes, picture: Picture, *, max_pixels: int = MAX_PIXELS, budget: PixelBudget | None = None
+) -> Pixels:
     """Pixels of a picture file as uint8 (height, width, channels), upright, fitted to `picture`.
 
     Transparent parts become black; of a GIF or WebP animation the first frame is taken; 16-bit grey is
@@ -55,10 +72,12 @@ def decode_picture(data: bytes, picture: Picture, *, max_pixels: int = MAX_PIXEL
     pictures, it changes none.
 
     Raises:
-        DecodeError: unknown format, damaged or truncated, too many bytes or pixels.
+        DecodeError: unknown format, damaged or truncated, too many bytes, parts or pixels.
     """
-    with _opened(data, max_pixels) as image:
-        return _upright(image, picture)
+    with _opened(data, max_pixels) as (image, orientation):
+        if budget is not None:
+            budget.take(image.width * image.height)
+        return _upright(image, picture, orientation)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +98,7 @@ def decode_upright(
     Raises:
         DecodeError: as `decode_picture`.
     """
-    with _opened(data, max_pixels) as image:
-        orientation = _orientation(image)
+    with _opened(data, max_pixels) as (image, orientation):
         width, height = image.size
         scale = longest / max(width, height)
         if not enlarge:
@@ -101,8 +119,8 @@ def upright_size(data: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int
     Raises:
         DecodeError: as `decode_picture`.
     """
-    with _opened(data, max_pixels) as image:
-        return _turned(*image.size, _orientation(image))
+    with _opened(data, max_pixels) as (image, orientation):
+        return _turned(*image.size, orientation)
 
 
 def fit_pixels(pixels: Pixels, picture: Picture) -> Pixels:
@@ -116,22 +134,30 @@ def normalize(pixels: Pixels, normalization: Normalization) -> Floats:
 
 
 @contextmanager
-def _opened(data: bytes, max_pixels: int) -> Iterator[Image.Image]:
-    """The picture, not decoded yet; whatever goes wrong with it in the `with` block is a DecodeError."""
+def _opened(data: bytes, max_pixels: int) -> Iterator[tuple[Image.Image, int]]:
+    """The picture, not decoded yet, and its EXIF orientation.
+
+    Whatever goes wrong with it in the `with` block is a DecodeError.
+    """
     if not data:
         raise DecodeError("the file is empty")
     if len(data) > MAX_FILE_BYTES:
         raise DecodeError(f"the file has {len(data)} bytes, more than {MAX_FILE_BYTES} are not accepted")
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        needed, orientation = essential(data)
+        with Image.open(io.BytesIO(needed), formats=FORMATS) as image:
             width, height = image.size
             if width * height > max_pixels:
                 raise DecodeError(
                     f"the picture has {width} x {height} pixels, more than {max_pixels} are not accepted"
                 )
-            yield image
+            if orientation is None:
+                orientation = exif_orientation(image.info.get("exif", b""))
+            yield image, orientation
     except DecodeError:
         raise
+    except BadFile as error:
+        raise DecodeError(str(error)) from None
     except PIL.UnidentifiedImageError:
         raise DecodeError("the file is not a JPEG, PNG, WebP, BMP or GIF picture") from None
     except Image.DecompressionBombError:
@@ -140,22 +166,11 @@ def _opened(data: bytes, max_pixels: int) -> Iterator[Image.Image]:
         raise DecodeError(f"the picture is damaged or truncated: {_sentence(error)}") from error
 
 
-def _upright(image: Image.Image, picture: Picture) -> Pixels:
-    orientation = _orientation(image)
+def _upright(image: Image.Image, picture: Picture, orientation: int) -> Pixels:
     if isinstance(image, JpegImagePlugin.JpegImageFile):
         _draft(image, picture, orientation)
     image.load()
     return _fit(image, picture, orientation)
-
-
-def _orientation(image: Image.Image) -> int:
-    """EXIF orientation, 1 to 8; damaged EXIF counts as none, since the pixels may be good."""
-    try:
-        value: Any = image.getexif().get(_ORIENTATION_TAG, 1)
-    except Exception:  # parsers of EXIF raise nearly anything
-        image.load()  # damaged pixels, which `getexif` of a PNG reads too, are not forgiven
-        return 1
-    return value if value in _TRANSPOSE else 1
 
 
 def _turned(width: int, height: int, orientation: int) -> tuple[int, int]:

@@ -4,7 +4,15 @@ import time
 
 from lepton_workloads.contract.serving import SOURCE_HEADER
 from lepton_workloads.logs import Log
-from lepton_workloads.serve import classify, explanations, health, open_inference, page, tensorflow_serving
+from lepton_workloads.serve import (
+    classify,
+    explanations,
+    health,
+    open_inference,
+    openapi,
+    page,
+    tensorflow_serving,
+)
 from lepton_workloads.serve.access_log import AccessLog
 from lepton_workloads.serve.caller import MAX_SOURCE, Caller, is_source
 from lepton_workloads.serve.figures import Figures
@@ -53,6 +61,7 @@ def build_router(model: Model, metrics: Metrics, figures: Figures | None) -> Rou
     router.add(*tensorflow_serving.routes(model))
     router.add(*open_inference.routes(model))
     router.add(*explanations.routes(model, metrics))
+    router.add(openapi.route(model, router))
     return router
 
 

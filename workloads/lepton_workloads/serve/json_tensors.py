@@ -5,6 +5,7 @@ conversion of lists and refuses everything but numbers; only booleans, which Pyt
 for apart.
 """
 
+import math
 import struct
 from itertools import chain
 from typing import Any
@@ -14,7 +15,56 @@ import orjson
 
 from lepton_workloads.serve.engine import Floats
 from lepton_workloads.serve.http import HttpError
-from lepton_workloads.serve.tensors import check_count
+from lepton_workloads.serve.tensors import check_count, max_inputs
+
+SMALL_TEXT_BYTES = 64 * 1024
+"""What a smaller text may turn into is not worth a look."""
+
+
+def load_object(
+    text: bytes | memoryview, shape: tuple[int, ...], wanted: str, hint: str = ""
+) -> dict[str, Any]:
+    """The JSON object of a request for inputs of this shape.
+
+    `[],[],...` of 16 MiB would be 400 MB of Python's lists: so brackets and quotes are counted before.
+
+    Args:
+        wanted: what the object must hold, for errors.
+        hint: what else may be wrong when the text is no JSON.
+
+    Raises:
+        HttpError: 400.
+    """
+    if len(text) > SMALL_TEXT_BYTES:
+        _check_size(bytes(text), shape)
+    try:
+        document = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise HttpError(400, f"the body is not JSON: {error}{hint}") from None
+    if not isinstance(document, dict):
+        raise HttpError(400, f"the body must be a JSON object with {wanted}")
+    return document
+
+
+def _check_size(text: bytes, shape: tuple[int, ...]) -> None:
+    """Refuses more lists, objects and texts than the inputs that are accepted can have.
+
+    An innermost list of n numbers takes at least 2 n + 1 characters, and is most of the lists there are.
+    """
+    inputs = max_inputs(shape)
+    lists_of_one = sum(math.prod(shape[:depth]) for depth in range(len(shape)))
+    innermost = shape[-1] if shape else 1
+    limits = {
+        b"[": ("lists", min(inputs * lists_of_one, 2 * len(text) // (2 * innermost + 1))),
+        b"{": ("objects", 2 * inputs),
+        b'"': ("texts", 8 * inputs),
+    }
+    for character, (name, most) in limits.items():
+        if text.count(character) > most + 1000:
+            raise HttpError(
+                400,
+                f"the body is not JSON that can be used: it holds more {name} than inputs of shape {list(shape)} have",
+            )
 
 
 def read_tensor(values: list[Any], shape: tuple[int, ...], field: str, no_booleans: bool) -> Floats:

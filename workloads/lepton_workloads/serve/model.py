@@ -10,7 +10,7 @@ import numpy as np
 
 from lepton_workloads.contract.artifact import Signature
 from lepton_workloads.contract.tasks import ServeTask
-from lepton_workloads.decode import DecodeError, Pixels, decode_picture, normalize
+from lepton_workloads.decode import DecodeError, PixelBudget, Pixels, decode_picture, normalize
 from lepton_workloads.explain import Explainer
 from lepton_workloads.logs import Log
 from lepton_workloads.serve.caller import Caller
@@ -21,6 +21,8 @@ from lepton_workloads.serve.metrics import Metrics
 
 MAX_PIXELS = 16 * 1024**2
 """Of an uploaded picture: 4 bytes a pixel, up to three copies for a moment. JPEGs need far less."""
+REQUEST_PIXELS = 64 * 1024**2
+"""Of all pictures of one request: about three seconds of decoding."""
 POOL_REQUESTS = 128
 """Requests that decode or wait for it; more are refused at once."""
 
@@ -124,8 +126,10 @@ class Model:
         self._tell(Prediction(inputs, probabilities, pictures, caller))
         return probabilities
 
-    async def explain(self, one: Floats, caller: Caller, pictures: Sequence[bytes] = ()) -> Explained:
+    async def explain(self, one: Floats, caller: Caller) -> Explained:
         """The answer to one input (1, *input_shape), and what `heat` makes maps of.
+
+        Observers are not told: whoever asks why has the answer already, and asks for several classes of one picture.
 
         Raises:
             HttpError: 501 when the version can't be explained, else as `predict`.
@@ -136,9 +140,7 @@ class Model:
             raise HttpError(
                 501, "this version can't be explained: it holds no explain.npz, or another engine runs it"
             )
-        explained = await self._engine.explain(one, caller)
-        self._tell(Prediction(one, explained.probabilities[None], pictures, caller))
-        return explained
+        return await self._engine.explain(one, caller)
 
     def heat(self, explained: Explained, number: int) -> Floats:
         """What speaks for class `number`, float32 (H, W), from 0 on; larger is more."""
@@ -188,12 +190,14 @@ class Model:
         with self._metrics.decode_seconds.time():
             preprocessing = self.signature.preprocessing
             pixels = np.empty((len(pictures), *self.input_shape), np.uint8)
+            budget = PixelBudget(REQUEST_PIXELS)
             for index, data in enumerate(pictures):
-                pixels[index] = self._decode_one(index, data)
+                pixels[index] = self._decode_one(index, data, budget)
             return normalize(pixels, preprocessing.normalization)
 
-    def _decode_one(self, index: int, data: bytes) -> Pixels:
+    def _decode_one(self, index: int, data: bytes, budget: PixelBudget) -> Pixels:
+        picture = self.signature.preprocessing.picture
         try:
-            return decode_picture(data, self.signature.preprocessing.picture, max_pixels=MAX_PIXELS)
+            return decode_picture(data, picture, max_pixels=MAX_PIXELS, budget=budget)
         except DecodeError as error:
             raise BadPicture(index, error) from None
