@@ -184,6 +184,18 @@ def test_the_keyboard_alone_is_enough(visit: Open, shapes_server: Process) -> No
     assert page.get_by_role("radio", checked=True).count() == 1
 
 
+def test_on_a_phone_the_map_of_a_tapped_class_comes_into_sight(visit: Open, shapes_server: Process) -> None:
+    page = visit(shapes_server, SMALLEST).page
+    choose(page, scenes(43, 1)[0].file())
+    expect(page.locator("#map")).to_be_visible()
+    last = page.get_by_role("radio").last
+    last.scroll_into_view_if_needed()
+    expect(page.locator("#stage")).not_to_be_in_viewport(ratio=0.9)
+    last.click()
+    expect(page.locator("#stage")).to_be_in_viewport(ratio=0.9)
+    expect(last).to_be_checked()
+
+
 def test_everything_has_a_name_for_those_who_listen(visit: Open, shapes_server: Process) -> None:
     page = visit(shapes_server).page
     choose(page, scenes(34, 1)[0].file())

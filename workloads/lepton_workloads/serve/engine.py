@@ -176,6 +176,7 @@ class _Network:
             raise ValueError("the first dimension must be the batch, the answer one row an input")
         self._input: int = inputs[0]["index"]
         self._output: int = answer["index"]
+        self._places: dict[str, int] = {}
         self.batch = batch
         self.input_shape = tuple(int(size) for size in inputs[0]["shape"][1:])
         self.output_size = int(answer["shape"][1])
@@ -188,15 +189,17 @@ class _Network:
         return found
 
     def output(self, name: str) -> Floats:
-        """Another output of the last run."""
-        found: Floats = self._interpreter.get_tensor(self._named()[name]["index"])
+        """Another output of the last run, once `check` has found it."""
+        found: Floats = self._interpreter.get_tensor(self._places[name])
         return found
 
     def check(self, layers: Layers) -> None:
         """Raises ValueError when an output is missing."""
-        missing = {layers.features, *layers.sums} - set(self._named())
+        named = self._named()
+        missing = {layers.features, *layers.sums} - set(named)
         if missing:
             raise ValueError(f"it has no outputs {', '.join(sorted(missing))}, which explanations need")
+        self._places = {name: int(details["index"]) for name, details in named.items()}
 
     def _named(self) -> dict[str, dict[str, Any]]:
         if not self._interpreter.get_signature_list():

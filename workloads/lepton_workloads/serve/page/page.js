@@ -8,7 +8,7 @@ const CAMERA_PIXELS = 1280;
 const CHOOSE_DELAY = 120; // milliseconds: who walks through the classes by arrow keys asks for the last one
 
 const by = (id) => document.getElementById(id);
-const state = { about: null, token: "", picture: null, chosen: null, stream: null, retry: null, round: 0, mapRound: 0 };
+const state = { about: null, token: "", picture: null, chosen: null, stream: null, retry: null, pointed: false, round: 0, mapRound: 0 };
 
 class Refused extends Error {
   constructor(status, message) {
@@ -267,6 +267,8 @@ function row(prediction, place, explained) {
     const radio = document.createElement("input");
     Object.assign(radio, { type: "radio", name: "class", value: String(prediction.index), checked: place === 0 });
     radio.addEventListener("change", () => choose(prediction));
+    line.addEventListener("pointerup", () => (state.pointed = true));
+    line.addEventListener("keydown", () => (state.pointed = false));
     line.append(radio);
   }
   const track = element("span", "track");
@@ -312,6 +314,9 @@ async function explain(prediction) {
   by("map-note").textContent = told;
   map.hidden = false;
   by("map-tools").hidden = false;
+  // On a phone the picture is above the classes; who walks by keys must not lose sight of the class.
+  if (state.pointed) by("stage").scrollIntoView({ block: "nearest" });
+  state.pointed = false;
   by("status").textContent = `${prediction.label}, ${percent(prediction.probability)}. ${told}`;
 }
 
