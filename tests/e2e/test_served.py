@@ -230,7 +230,7 @@ def events(namespace: Namespace) -> list[tuple[Any, Any]]:
 
 def drifted(http: Http, picture: Path) -> None:
     """So many of one and the same picture that they are all a window holds, several times over."""
-    for _ in range(1300):
+    for _ in range(1900):
         classified(http, picture, **{"lepton-source": "door-3"})
 
 

@@ -24,6 +24,7 @@ DRIFT_DETECTED = "DriftDetected"
 NOT_WATCHED = "NotWatched"
 TOO_FEW_SAMPLES = "TooFewSamples"
 NO_DRIFT = "NoDrift"
+NO_REFERENCE = "NoReference"
 
 FIGURES_SECONDS = 600.0
 """How long figures stand at least while the verdict stays."""
@@ -108,12 +109,7 @@ def _verdict(
     )
     if worst is not None and worst.figures.drifting:
         return Extra(DRIFT_DETECTED, True, DRIFT_DETECTED, _drifting(worst, drift)), worst
-    same_version = (observed.object.get("status") or {}).get("version") == version
-    was_watched = (
-        conditions_by_type(observed.object).get(DRIFT_DETECTED, {}).get("reason", NOT_WATCHED) != NOT_WATCHED
-    )
-    at_rest = observed.object["spec"].get("replicas") == 0
-    if same_version and was_watched and not at_rest and len(reports) < max(1, len(pods)):
+    if len(reports) < max(1, len(pods)) and _was_judged(observed.object, version):
         return None, None
     if not reports:
         text = "no pod has told anything yet" if pods else "no pod of the wanted version answers"
@@ -123,7 +119,7 @@ def _verdict(
             f"the servers of version {version} have nothing to compare with: a version that can be watched holds "
             "reference.json"
         )
-        return Extra(DRIFT_DETECTED, False, NOT_WATCHED, text), None
+        return Extra(DRIFT_DETECTED, False, NO_REFERENCE, text), None
     if not full:
         text = (
             f"pod {worst.pod} has seen {worst.figures.samples} of the {drift.window} predictions of a window"
@@ -132,6 +128,14 @@ def _verdict(
     largest = _named(worst, ANY, 1) or "none"
     text = f"the largest index is {largest} (pod {worst.pod}); above {drift.threshold:g} it would be drift"
     return Extra(DRIFT_DETECTED, False, NO_DRIFT, text), worst
+
+
+def _was_judged(obj: Json, version: str) -> bool:
+    """Pods of this version have told before, and there should be some."""
+    same_version = (obj.get("status") or {}).get("version") == version
+    reason = conditions_by_type(obj).get(DRIFT_DETECTED, {}).get("reason")
+    told = _figures(obj) is not None or reason == NO_REFERENCE
+    return same_version and told and obj["spec"].get("replicas") != 0
 
 
 def _drifting(seen: _Seen, drift: Drift) -> str:

@@ -389,7 +389,7 @@ ROWS = (
     Row("it watches for drift, and there is some", DONE, "Serving",
         watching(figures(1000, True, brightness=0.61, predicted=0.23)), ANSWERING, ("True", "DriftDetected")),
     Row("it should watch for drift, and the version has nothing to compare with", DONE, "Serving",
-        watching(None), ANSWERING),
+        watching(None), ANSWERING, ("False", "NoReference")),
     Row("the spec can't be read by this version", STALLED, "InvalidSpec", unreadable(), ANSWERING),
     edited(SERVING),
     edited(of_fetch(TERMINAL_FAILURES[0], terminal=True)),

@@ -148,9 +148,22 @@ def test_too_few_pictures_say_nothing() -> None:
 
 
 def test_a_version_without_a_reference_can_not_be_watched() -> None:
-    plan = decide(heard(world(), p0=None))
-    assert said(plan) == ("False", "NotWatched")
+    facts = heard(world(), p0=None)
+    plan = decide(facts)
+    assert said(plan) == ("False", "NoReference")
     assert "reference.json" in row(plan, "DriftDetected")["message"]
+    anew = written(replace(facts, reports={}), plan)
+    assert decide(anew).status == plan.status, "an operator that starts anew has no reports"
+
+
+def test_pods_that_come_without_a_report_are_told_as_they_are() -> None:
+    facts = world()
+    first = decide(replace(facts, pods=()))
+    assert "no pod of the wanted version answers" in row(first, "DriftDetected")["message"]
+    plan = decide(replace(facts, object=written(facts, first).object))
+    assert "no pod has told anything yet" in row(plan, "DriftDetected")["message"]
+    rest = decide(replace(world(0), object=written(world(0), plan).object))
+    assert row(rest, "DriftDetected")["message"] == row(first, "DriftDetected")["message"]
 
 
 def test_a_report_of_another_owner_is_not_believed() -> None:

@@ -104,11 +104,11 @@ def write_version(model: Any, folder: Path) -> None:
     import keras
     import tensorflow as tf
 
-    from lepton_workloads.train.explaining import explainer_of
-    from lepton_workloads.train.export import export, to_litert
+    from lepton_workloads.train.explaining import explainer_of, with_explanations
+    from lepton_workloads.train.export import to_litert
 
     folder.mkdir(parents=True)
-    export(model, CNN, folder)
+    to_litert(with_explanations(model, CNN), folder / "model.tflite", [tf.lite.OpsSet.TFLITE_BUILTINS])
     explainer_of(model, CNN).save(folder / "explain.npz")
 
     def representative() -> Iterator[list[Any]]:

@@ -1,5 +1,6 @@
 """A real HTTP server that takes events, and misbehaves as it is told."""
 
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -28,8 +29,12 @@ class Received:
 
     path: str
     headers: dict[str, str]
-    data: Any
+    body: bytes
     at: float
+
+    @property
+    def data(self) -> Any:
+        return orjson.loads(self.body)
 
 
 @dataclass
@@ -42,9 +47,11 @@ class Sink:
     release: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
+    secure: bool = False
+
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/events?from=lepton"
+        return f"http{'s' if self.secure else ''}://127.0.0.1:{self.port}/events?from=lepton"
 
     def identities(self) -> list[str]:
         return [request.headers["ce-id"] for request in self.received]
@@ -55,16 +62,14 @@ class Sink:
             return self.script.pop(0) if len(self.script) > 1 else self.script[0]
 
 
-@contextmanager
-def sink(*script: Behaviour) -> Iterator[Sink]:
-    """A sink that listens; without a script it takes everything."""
-    state = Sink(list(script) or [202])
+def handler_of(state: Sink) -> type[BaseHTTPRequestHandler]:
+    """What answers as the state says."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["content-length"]))
             headers = {name.lower(): value for name, value in self.headers.items()}
-            behaviour = state.take(Received(self.path, headers, orjson.loads(body), time.monotonic()))
+            behaviour = state.take(Received(self.path, headers, body, time.monotonic()))
             if behaviour == HANG_UP:
                 self.close_connection = True
             elif behaviour == DRIP:
@@ -95,8 +100,19 @@ def sink(*script: Behaviour) -> Iterator[Sink]:
         def log_message(self, format: str, *args: Any) -> None:
             """Quiet."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    return Handler
+
+
+@contextmanager
+def sink(*script: Behaviour, context: ssl.SSLContext | None = None) -> Iterator[Sink]:
+    """A sink that listens, with a `context` by TLS; without a script it takes everything."""
+    state = Sink(list(script) or [202])
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler_of(state))
     server.daemon_threads = True
+    if context:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        state.secure = True
     state.port = server.server_address[1]
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()

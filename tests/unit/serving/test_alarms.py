@@ -1,8 +1,10 @@
 """Alarms from a prediction to a real HTTP sink, and what becomes of them when the sink misbehaves."""
 
 import dataclasses
+import ssl
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,7 @@ from lepton_workloads.contract.serving import Alarm, Sink
 from lepton_workloads.contract.tasks import ServeTask
 from lepton_workloads.serve.alarms.cloud_events import Event, event_of
 from lepton_workloads.serve.alarms.metrics import AlarmMetrics
-from lepton_workloads.serve.alarms.post import poster, retry_after
+from lepton_workloads.serve.alarms.post import origin, poster, retry_after
 from lepton_workloads.serve.alarms.rules import Raised
 from lepton_workloads.serve.alarms.sender import QUEUE_EVENTS, Pace, Sender
 from lepton_workloads.serve.alarms.watch import Alarms
@@ -21,6 +23,7 @@ from lepton_workloads.serve.caller import Caller
 from lepton_workloads.serve.metrics import Metrics
 from lepton_workloads.termination import WorkloadError
 from tests.ports import free_ports
+from tests.unit.serving.secrets import certificate
 from tests.unit.serving.sink import DRIP, HANG_UP, HOLD, sink
 from tests.unit.serving.support import LABELS, SHAPE, TASK, FakeEngine, InProcess, until
 
@@ -168,7 +171,11 @@ def test_attempts_end(make: Make, caplog: pytest.LogCaptureFixture) -> None:
         assert delivery.sender.queued == 0
     [line] = [record for record in caplog.records if record.message == "Failed to deliver an alarm"]
     fields = line.__dict__["fields"]
-    assert (fields["rule"], fields["id"], fields["sink"]) == ("bees", event().identity, target.url)
+    assert (fields["rule"], fields["id"], fields["sink"]) == (
+        "bees",
+        event().identity,
+        f"http://127.0.0.1:{target.port}",
+    )
     assert fields["reason"] == "HTTP 500: a word from the sink, in the last of 4 attempts"
 
 
@@ -242,9 +249,43 @@ def test_a_slow_sink_drops_what_is_too_much_and_holds_up_no_other(make: Make) ->
         assert slow.identities() == [event(number).identity for number in range(QUEUE_EVENTS)]
 
 
+def test_a_sink_with_tls_is_trusted_by_its_certificate_only(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    certificate(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "chain", tmp_path / "key")
+    with sink(context=context) as target:
+        stranger = make(target.url)
+        stranger.sender.put(event())
+        until(lambda: "Failed to deliver an alarm" in caplog.messages, "the end of the attempts")
+        assert "certificate verify failed" in caplog.records[-1].__dict__["fields"]["reason"]
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "chain"))
+        delivery = make(target.url)
+        delivery.sender.put(event())
+        until(lambda: delivery.count("delivered"), "the delivery")
+        assert len(target.received) == 1
+
+
+def test_lines_about_losses_are_bounded_and_none_goes_uncounted(
+    make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    with sink(HOLD) as target:
+        delivery = make(target.url)
+        for number in range(200):
+            delivery.sender.put(event(number))
+        delivery.sender.close(time.monotonic())
+    fields = [record.__dict__["fields"] for record in caplog.records if "alarm" in record.message]
+    assert len(fields) < 100
+    assert delivery.count("failed") == 200
+    told = sum("id" in one for one in fields) + sum(one.get("lines_dropped_before", 0) for one in fields)
+    assert told + sum(one.get("more", 0) for one in fields) == 200
+
+
 def test_the_end_cuts_pauses_short_and_delivers_what_waits(make: Make) -> None:
     with sink(503, 200) as target:
-        delivery = make(target.url, Pace(first_pause=1000, longest_pause=1000))
+        delivery = make(target.url, Pace(first_pause=0.1, longest_retry_after=1000))
+        target.script.insert(0, (503, {"retry-after": "1000"}))
         delivery.sender.put(event(1))
         delivery.sender.put(event(2))
         until(lambda: target.received, "the first attempt")
@@ -260,6 +301,17 @@ def test_what_is_left_at_the_end_has_failed(make: Make) -> None:
         until(lambda: target.received, "the first attempt")
         delivery.sender.close(time.monotonic() + 0.2)
         assert (delivery.count("failed"), delivery.sender.queued) == (3, 0)
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("https://hooks.example/T0/secret?key=secret", "https://hooks.example"),
+        ("http://me:secret@[::1]:8080/x", "http://[::1]:8080"),
+    ],
+)
+def test_the_log_tells_no_more_of_a_sink_than_where_it_is(url: str, told: str) -> None:
+    assert origin(url) == told
 
 
 # With the rules, in a server.

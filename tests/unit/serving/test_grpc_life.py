@@ -14,7 +14,7 @@ import pytest
 from tritonclient.grpc import service_pb2 as v2
 from tritonclient.grpc import service_pb2_grpc
 
-from lepton_workloads.serve import grpc_server, security
+from lepton_workloads.serve import grpc_calls, grpc_server, security
 from lepton_workloads.serve.model import Prediction
 from lepton_workloads.serve.protos.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from tests.unit.serving.forwarder import Forwarder
@@ -229,6 +229,63 @@ def test_calls_above_the_bound_are_refused_at_once(monkeypatch: pytest.MonkeyPat
         assert refused(stub.infer)[0] == "RESOURCE_EXHAUSTED"
         server.engine.gate.set()
         assert [call.result(DEADLINE_SECONDS).model_name for call in waiting] == ["digits"] * 2
+        assert stub.infer().model_name == "digits"
+
+
+def test_large_messages_are_bounded_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grpc_calls, "MESSAGE_BUDGET", 0)  # what one message may have is the least
+    large = v2.ModelInferRequest(
+        model_name="digits",
+        inputs=[v2.ModelInferRequest.InferInputTensor(name="pixels", datatype="FP32", shape=[250, *SHAPE])],
+        raw_input_contents=[np.zeros((250, *SHAPE), np.float32).tobytes()],
+    )
+    assert 1.5 * large.ByteSize() > GRPC.max_request_bytes > large.ByteSize()
+    with serving(Counting(gated=True)) as server, connected(server.grpc_port) as stub:
+        first = stub.v2.ModelInfer.future(large)
+        assert server.engine.entered.wait(DEADLINE_SECONDS)
+        code, details = refused(lambda: stub.v2.ModelInfer(large, timeout=DEADLINE_SECONDS))
+        assert (code, details) == ("UNAVAILABLE", "too many large requests are being worked on")
+        server.engine.gate.set()
+        assert first.result(DEADLINE_SECONDS).model_name == "digits"
+        until(lambda: server.metric("lepton_server_grpc_message_bytes") == 0, "the bytes to be given back")
+        assert stub.v2.ModelInfer(large).outputs[0].shape == [250, 4]
+
+
+def test_a_client_that_sends_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grpc_calls, "BODY_SECONDS", 0.2)
+    ended = threading.Event()
+
+    def nothing() -> Iterator[bytes]:
+        ended.wait(DEADLINE_SECONDS)
+        yield from ()
+
+    with serving() as server, connected(server.grpc_port) as stub:
+        call = stub.channel.stream_unary(INFER)
+        code, details = refused(lambda: call(nothing(), timeout=DEADLINE_SECONDS))
+        ended.set()
+        assert (code, details) == ("DEADLINE_EXCEEDED", "the message was not whole after 0.2 seconds")
+        assert stub.infer().model_name == "digits"
+
+
+def test_damaged_messages_are_the_clients_fault(grpc_served: Process) -> None:
+    random = np.random.default_rng(11)
+    good = ONE.SerializeToString()
+    codes = set()
+    with connected(grpc_served.grpc_port) as stub:
+        for _ in range(400):
+            data = bytearray(good[: random.integers(1, len(good) + 1)] if random.random() < 0.3 else good)
+            for _ in range(random.integers(1, 5)):
+                place = (
+                    random.integers(min(60, len(data)))
+                    if random.random() < 0.8
+                    else random.integers(len(data))
+                )
+                data[place] = random.integers(256)
+            try:
+                stub.raw(bytes(data))
+            except grpc.RpcError as error:
+                codes.add(error.code().name)
+        assert codes <= {"INVALID_ARGUMENT", "NOT_FOUND"}
         assert stub.infer().model_name == "digits"
 
 

@@ -96,6 +96,25 @@ def test_health(served: Process, path: str, content: dict) -> None:
     assert (answer.status, answer.json()) == (200, content)
 
 
+def test_those_who_watch_are_told_source_id_and_files() -> None:
+    server = InProcess(lambda: FakeEngine(lambda batch: np.full((len(batch), 4), 0.25, np.float32)))
+    seen: list[Any] = []
+    try:
+        until(server.ready, "the server")
+        server.model.watch(seen.append)
+        content = asked(files(picture()), id="42", parameters={"source": "camera 7"})
+        header = {"Lepton-Source": "the header", "X-Request-Id": "its id"}
+        for body in (content, asked(numbers(BATCH))):
+            assert server.ask("POST", INFER, json.dumps(body).encode(), header).status == 200
+        first, second = seen
+        assert (first.caller.source, first.caller.request_id) == ("camera 7", "42")
+        assert list(first.pictures) == [picture()]
+        assert (second.caller.source, second.caller.request_id) == ("the header", "its id")
+        assert (list(second.pictures), second.inputs.shape) == ([], BATCH.shape)
+    finally:
+        server.stop()
+
+
 def test_nothing_is_ready_while_draining() -> None:
     server = InProcess(lambda: FakeEngine(lambda batch: np.full((len(batch), 4), 0.25, np.float32)))
     try:

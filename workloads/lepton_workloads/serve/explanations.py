@@ -63,7 +63,7 @@ def routes(model: Model, metrics: Metrics) -> list[Route]:
             one = await model.decode([data])
         except BadPicture as error:
             raise HttpError(400, f"the picture can't be used: {error.message}") from None
-        why = await _why(model, one, number, request, [data])
+        why = await _why(model, one, number, request)
         try:
             if as_json:
                 return await _as_json(model, why, data)
@@ -101,8 +101,7 @@ async def _explain_numbers(model: Model, request: Request) -> Response:
         tensor = inputs.tensor if inputs.tensor is not None else await model.decode(inputs.pictures)
         found = []
         for index in range(len(tensor)):
-            one, files = tensor[index : index + 1], inputs.pictures[index : index + 1]
-            found.append((await _why(model, one, number, request, files)).numbers())
+            found.append((await _why(model, tensor[index : index + 1], number, request)).numbers())
     except BadPicture as error:
         raise HttpError(400, f"{inputs.field}[{error.index}] can't be used: {error.message}") from None
     except NotFinite:
@@ -122,9 +121,9 @@ def _read(model: Model, body: bytes) -> tuple[dict[str, Any], Inputs]:
     return document, read_inputs(model, body, document)
 
 
-async def _why(model: Model, one: Floats, number: int | None, request: Request, files: list[bytes]) -> _Why:
+async def _why(model: Model, one: Floats, number: int | None, request: Request) -> _Why:
     """The map of one input for a class, by default for the most probable one."""
-    explained = await model.explain(one, request.caller, files)
+    explained = await model.explain(one, request.caller)
     index = int(explained.probabilities.argmax()) if number is None else number
     if explained.features.size > LARGE_FEATURES:
         heat = await model.in_pool(_heat, model, explained, index)

@@ -114,7 +114,9 @@ async def _infer(model: Model, request: v2.ModelInferRequest, caller: Caller) ->
         caller.source = asked.source
     if request.id:
         caller.request_id = request.id[:128]
-    return _answer(model, request.id, asked, await answers(model, asked.inputs, caller))
+    inputs = asked.inputs
+    found = await answers(model, inputs.field, inputs.tensor, inputs.pictures, caller)
+    return _answer(model, request.id, asked, found)
 
 
 def _answer(model: Model, name: str, asked: Asked, found: Floats) -> v2.ModelInferResponse:

@@ -123,7 +123,7 @@ async def _predict(model: Model, request: serving.PredictRequest, caller: Caller
         inputs = await model.in_pool(_read, model, request)
     else:
         inputs = _read(model, request)
-    return _answer(model, await answers(model, inputs, caller))
+    return _answer(model, await answers(model, inputs.field, inputs.tensor, inputs.pictures, caller))
 
 
 def _answer(model: Model, found: Floats) -> serving.PredictResponse:

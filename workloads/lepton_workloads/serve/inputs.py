@@ -1,4 +1,4 @@
-"""What a request brought to be predicted, and its answers: one way for the protocols of gRPC."""
+"""What a request brought to be predicted, and its answers: one way for all protocols of tensors."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,17 +19,20 @@ class Inputs:
     pictures: Sequence[bytes] = ()
 
 
-async def answers(model: Model, inputs: Inputs, caller: Caller) -> Floats:
-    """Probabilities (N, labels).
+async def answers(
+    model: Model, field: str, tensor: Floats | None, pictures: Sequence[bytes], caller: Caller
+) -> Floats:
+    """Probabilities (N, labels) for what was found in `field`.
 
     Raises:
         HttpError: 400 naming the field, 503 and 504 as `Model.predict`.
     """
     try:
-        tensor = inputs.tensor if inputs.tensor is not None else await model.decode(list(inputs.pictures))
-        return await model.predict(tensor, caller, inputs.pictures)
+        if tensor is None:
+            tensor = await model.decode(list(pictures))
+        return await model.predict(tensor, caller, pictures)
     except BadPicture as error:
-        raise HttpError(400, f"{inputs.field}[{error.index}] can't be used: {error.message}") from None
+        raise HttpError(400, f"{field}[{error.index}] can't be used: {error.message}") from None
     except NotFinite:
-        message = f"{inputs.field}: the network has no finite answer to these numbers; they are too large"
+        message = f"{field}: the network has no finite answer to these numbers; they are too large"
         raise HttpError(400, message) from None

@@ -126,8 +126,10 @@ class Model:
         self._tell(Prediction(inputs, probabilities, pictures, caller))
         return probabilities
 
-    async def explain(self, one: Floats, caller: Caller, pictures: Sequence[bytes] = ()) -> Explained:
+    async def explain(self, one: Floats, caller: Caller) -> Explained:
         """The answer to one input (1, *input_shape), and what `heat` makes maps of.
+
+        Observers are not told: whoever asks why has the answer already, and asks for several classes of one picture.
 
         Raises:
             HttpError: 501 when the version can't be explained, else as `predict`.
@@ -138,9 +140,7 @@ class Model:
             raise HttpError(
                 501, "this version can't be explained: it holds no explain.npz, or another engine runs it"
             )
-        explained = await self._engine.explain(one, caller)
-        self._tell(Prediction(one, explained.probabilities[None], pictures, caller))
-        return explained
+        return await self._engine.explain(one, caller)
 
     def heat(self, explained: Explained, number: int) -> Floats:
         """What speaks for class `number`, float32 (H, W), from 0 on; larger is more."""

@@ -10,16 +10,17 @@ import binascii
 import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from lepton_workloads import __version__
 from lepton_workloads.contract.artifact import Tensor
 from lepton_workloads.serve import binary_tensors
 from lepton_workloads.serve.caller import MAX_SOURCE, is_source
-from lepton_workloads.serve.engine import Floats, NotFinite
+from lepton_workloads.serve.engine import Floats
 from lepton_workloads.serve.http import HttpError, Request, Response, json_response
+from lepton_workloads.serve.inputs import answers
 from lepton_workloads.serve.json_tensors import flatten, holds_no_booleans, load_object, pack
-from lepton_workloads.serve.model import BadPicture, Model
+from lepton_workloads.serve.model import Model
 from lepton_workloads.serve.router import Handler, Route
 from lepton_workloads.serve.tensors import (
     FILES,
@@ -38,6 +39,7 @@ PLATFORMS = {"litert": "litert_tflite", "tensorflow": "tensorflow_savedmodel"}
 MAX_ID = 1024
 
 _FIELD = "inputs[0]"
+_DATA = f"{_FIELD}.data"
 
 
 @dataclass(slots=True)
@@ -58,7 +60,7 @@ def routes(model: Model) -> list[Route]:
     """The routes of the protocol, those of a model with and without a version."""
 
     async def server_metadata(_: Request) -> Response:
-        return json_response({"name": "lepton", "version": _own_version(), "extensions": EXTENSIONS})
+        return json_response({"name": "lepton", "version": __version__, "extensions": EXTENSIONS})
 
     async def live(_: Request) -> Response:
         return json_response({"live": model.alive}, 200 if model.alive else 503)
@@ -97,13 +99,6 @@ def _checked(model: Model, handler: Callable[[Model, Request], Awaitable[Respons
         return await handler(model, request)
 
     return handle
-
-
-def _own_version() -> str:
-    try:
-        return version("lepton")
-    except PackageNotFoundError:  # an image holds the code without its packaging
-        return "0"
 
 
 def _readiness(model: Model, content: dict[str, Any]) -> Response:
@@ -150,27 +145,19 @@ async def _infer(model: Model, request: Request) -> Response:
         caller.source = asked.source
     if asked.id:
         caller.request_id = asked.id[:128]
-    try:
-        tensor = asked.tensor if asked.tensor is not None else await model.decode(asked.pictures)
-        answers = await model.predict(tensor, caller, asked.pictures)
-    except BadPicture as error:
-        raise HttpError(400, f"{_FIELD}.data[{error.index}] can't be used: {error.message}") from None
-    except NotFinite:
-        message = f"{_FIELD}.data: the network has no finite answer to these numbers; they are too large"
-        raise HttpError(400, message) from None
-    return _answer(model, asked, answers)
+    return _answer(model, asked, await answers(model, _DATA, asked.tensor, asked.pictures, caller))
 
 
-def _answer(model: Model, asked: Asked, answers: Floats) -> Response:
+def _answer(model: Model, asked: Asked, found: Floats) -> Response:
     output: dict[str, Any] = {"name": model.signature.outputs[0].name}
     data: Any
     if asked.classes:
-        texts = classes(answers, asked.classes, model.labels)
-        output |= {"datatype": FILES, "shape": [len(answers), len(texts) // len(answers)]}
+        texts = classes(found, asked.classes, model.labels)
+        output |= {"datatype": FILES, "shape": [len(found), len(texts) // len(found)]}
         data = pack_files([text.encode() for text in texts]) if asked.binary else texts
     else:
-        output |= {"datatype": "FP32", "shape": answers.shape}
-        data = answers.tobytes() if asked.binary else answers.reshape(-1)
+        output |= {"datatype": "FP32", "shape": found.shape}
+        data = found.tobytes() if asked.binary else found.reshape(-1)
     document: dict[str, Any] = {
         "model_name": model.task.name,
         "model_version": str(model.task.version_number),

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from lepton_workloads.contract.artifact import Tensor
-from lepton_workloads.serve.engine import Floats, NotFinite
+from lepton_workloads.serve.engine import Floats
 from lepton_workloads.serve.http import HttpError, Request, Response, json_response
+from lepton_workloads.serve.inputs import answers
 from lepton_workloads.serve.json_tensors import holds_no_booleans, load_object, read_tensor
-from lepton_workloads.serve.model import BadPicture, Model
+from lepton_workloads.serve.model import Model
 from lepton_workloads.serve.router import Handler, Route
 from lepton_workloads.serve.tensors import LARGE_BODY_BYTES, check_count
 
@@ -132,15 +133,8 @@ async def _predict(model: Model, request: Request) -> Response:
         inputs = await model.in_pool(_read, model, request.body)
     else:
         inputs = _read(model, request.body)
-    try:
-        tensor = inputs.tensor if inputs.tensor is not None else await model.decode(inputs.pictures)
-        answers = await model.predict(tensor, request.caller, inputs.pictures)
-    except BadPicture as error:
-        raise HttpError(400, f"{inputs.field}[{error.index}] can't be used: {error.message}") from None
-    except NotFinite:
-        message = f"{inputs.field}: the network has no finite answer to these numbers; they are too large"
-        raise HttpError(400, message) from None
-    return json_response({"predictions" if inputs.row_form else "outputs": answers})
+    found = await answers(model, inputs.field, inputs.tensor, inputs.pictures, request.caller)
+    return json_response({"predictions" if inputs.row_form else "outputs": found})
 
 
 def _read(model: Model, body: bytes) -> Inputs:

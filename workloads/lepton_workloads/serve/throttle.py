@@ -15,6 +15,11 @@ class Throttle:
         self._dropped = 0
         self._lock = threading.Lock()
 
+    @property
+    def dropped(self) -> int:
+        """How many were not let through since the last one that was."""
+        return self._dropped
+
     def take(self) -> int | None:
         """How many were not let through since the last one that was; None when this one is not."""
         with self._lock:

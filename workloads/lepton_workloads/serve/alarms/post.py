@@ -39,6 +39,12 @@ Post = Callable[[Event, float], Refusal | None]
 """One attempt within so many seconds; None when the event was taken."""
 
 
+def origin(url: str) -> str:
+    """Scheme, host and port of an address, for the log: paths and queries of sinks often hold a secret."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+
+
 def poster(url: str) -> Post:
     """What sends events to an address.
 
@@ -46,7 +52,10 @@ def poster(url: str) -> Post:
         ValueError: no address of this form can be called; the sentence says why.
     """
     parts = urlsplit(url)
-    host, port, secure = parts.hostname, parts.port, parts.scheme == "https"
+    host, secure = parts.hostname, parts.scheme == "https"
+    port = parts.port or (
+        443 if secure else 80
+    )  # said always: the client would look for it in an IPv6 address
     if parts.scheme not in ("http", "https") or not host:
         raise ValueError("it must be http://HOST/PATH or https://HOST/PATH")
     target = parts.path or "/"

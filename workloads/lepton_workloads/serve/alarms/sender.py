@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from lepton_workloads.logs import Log
 from lepton_workloads.serve.alarms.cloud_events import Event
 from lepton_workloads.serve.alarms.metrics import AlarmMetrics, Result
-from lepton_workloads.serve.alarms.post import Post
+from lepton_workloads.serve.alarms.post import Post, origin
 from lepton_workloads.serve.throttle import Throttle
 
 QUEUE_EVENTS = 256
@@ -44,7 +44,7 @@ class Sender:
     """The events of one sink, delivered in their order."""
 
     def __init__(self, url: str, post: Post, metrics: AlarmMetrics, pace: Pace | None = None) -> None:
-        self._url = url
+        self._sink = origin(url)
         self._post = post
         self._metrics = metrics
         self._pace = pace or Pace()
@@ -90,6 +90,8 @@ class Sender:
             self._events.clear()
         for event in left:
             self._lost(event, "failed", "the server ended before it could be delivered")
+        if self._lines.dropped:
+            log.error("Failed to deliver more alarms", sink=self._sink, more=self._lines.dropped)
 
     def _run(self) -> None:
         while True:
@@ -131,15 +133,15 @@ class Sender:
         return max(0.1, min(self._pace.attempt_seconds, self._deadline - time.monotonic()))
 
     def _wait(self, seconds: float) -> bool:
-        """Waits; shorter when the server begins to end meanwhile; False when there is no time for it."""
-        end = time.monotonic() + seconds
+        """Waits, shorter when the server ends or begins to end meanwhile; False when there is no time for it."""
         with self._changed:
             deadline = self._deadline
             if deadline is None:
                 self._changed.wait_for(lambda: self._deadline is not None, seconds)
                 return True
-            if end >= deadline:
-                return False
+        seconds = min(seconds, self._pace.first_pause)
+        if time.monotonic() + seconds >= deadline:
+            return False
         time.sleep(seconds)
         return True
 
@@ -151,7 +153,7 @@ class Sender:
                 "Failed to deliver an alarm",
                 rule=event.rule,
                 id=event.identity,
-                sink=self._url,
+                sink=self._sink,
                 result=result,
                 reason=reason,
                 lines_dropped_before=more,
