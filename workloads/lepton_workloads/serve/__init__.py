@@ -6,6 +6,8 @@ The rooms, from the inside out:
 - `model`: the version on disk, and its life: loading, ready, draining.
 - `http`, `router`: requests, answers, errors, limits; which path is whose.
 - `tensorflow_serving`, `classify`, `health`: the protocols; `tensors` reads numbers out of JSON.
+- `openapi`: what all routes take and give, as a document.
+- `security`: bearer tokens and the TLS certificate; `protocol`: what one connection may send, and how slowly.
 - `metrics`, `access_log`: what is told about requests.
 - `app`: the ASGI application composed of all that; `runner`: process, sockets, signals.
 """
