@@ -1,4 +1,6 @@
-"""The server: answers predictions for the one model version in `MODEL_DIR`. No TensorFlow in here, unless it is the engine.
+"""The server: answers predictions for the one model version in `MODEL_DIR`.
+
+TensorFlow is loaded only where it is the engine.
 
 The rooms, from the inside out:
 
@@ -7,7 +9,7 @@ The rooms, from the inside out:
 - `bodies`: numbers and pictures out of the bodies of requests.
 - `rest`, `rpc`: the protocols, over HTTP and gRPC; `page`: the page for people.
 - `observers`, with `alarms`, `drift`, `request_log`: who looks at predictions.
-- `http`, `router`, `protocol`, `security`: requests, answers, errors, limits; which path is whose; connections; tokens, TLS.
+- `http`, `router`: requests, answers, errors; which path is whose. `protocol`, `security`: limits; tokens, TLS.
 - `metrics`, `access_log`, `traces`: what is told about requests.
 - `app`: the ASGI application composed of all that; `server`: its life; `runner`: the process.
 """
