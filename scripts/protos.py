@@ -1,4 +1,4 @@
-"""Generates the messages of serve/protos from their .proto files. `--check` only compares.
+"""Generates the messages of serve/rpc/protos from their .proto files. `--check` only compares.
 
 They go into a pool of their own: TensorFlow, which may be in the same process, has messages of the same full names.
 """
@@ -11,10 +11,10 @@ from pathlib import Path
 from grpc_tools import protoc
 
 WORKLOADS = Path(__file__).resolve().parent.parent / "workloads"
-PROTOS = Path("lepton_workloads/serve/protos")
+PROTOS = Path("lepton_workloads/serve/rpc/protos")
 PUBLIC_POOL = "_descriptor_pool.Default()"
 PUBLIC_IMPORT = "from google.protobuf import descriptor_pool as _descriptor_pool\n"
-OWN_IMPORT = "from lepton_workloads.serve.protos.pool import POOL as _POOL\n"
+OWN_IMPORT = "from lepton_workloads.serve.rpc.protos.pool import POOL as _POOL\n"
 
 
 def generated() -> dict[Path, str]:

@@ -23,7 +23,7 @@ check "types" "$bin/mypy" --no-error-summary
 check "import contracts" "$bin/lint-imports" --no-logo
 check "crds/ is what the models say" "$bin/python" -m lepton_operator.crdgen --check
 check "docs/api and deploy/argocd are what models and states say" "$bin/python" scripts/docs.py --check
-check "the messages of serve/protos are what the .proto files say" "$bin/python" scripts/protos.py --check
+check "the messages of serve/rpc/protos are what the .proto files say" "$bin/python" scripts/protos.py --check
 for script in scripts/*.sh images/install.sh .ci/run; do
   check "syntax of $script" bash -n "$script"
 done

@@ -38,6 +38,8 @@ TEMPORARY = ".tmp"
 """Folder in which files lie until all are whole."""
 MAX_CHECKSUMS_BYTES = 1024**2
 CHUNK_BYTES = 256 * 1024
+DROP_DIGITS = 6
+"""A drop is compared with so many: 0.97 - 0.965 is a little more than 0.005."""
 MAX_FILES = 1000
 """Of a SavedModel: a variable or a table of words is a file."""
 _LINE = re.compile(r"([0-9a-fA-F]{64}) [ *](.+)")
@@ -168,7 +170,7 @@ def _check_accuracy(metrics: Path, allowed: float) -> None:
     except (ValueError, KeyError, TypeError):
         text = f"{METRICS_FILE} tells no accuracy of {INT8_FILE}: write precision: float32"
         raise _terminal(Failure.QUANTIZATION_GATE_NOT_PASSED, text) from None
-    if not drop <= allowed:
+    if not round(drop, DROP_DIGITS) <= allowed:
         text = (
             f"in 8 bits the accuracy is {judged['int8Accuracy']:.4f}, in 32 bits {judged['floatAccuracy']:.4f}: "
             f"a drop above maxAccuracyDrop ({allowed:g}); raise that, or write precision: float32"

@@ -17,7 +17,7 @@ from lepton_workloads.contract.serving import Drift
 from lepton_workloads.decode import normalize
 from lepton_workloads.drift import picture_statistics, quantile_histogram
 from lepton_workloads.serve.caller import Caller
-from lepton_workloads.serve.drift_watch import DriftWatch, pixels_of
+from lepton_workloads.serve.drift.watch import DriftWatch, pixels_of
 from lepton_workloads.serve.metrics import Metrics
 from lepton_workloads.serve.model import Prediction
 from lepton_workloads.serve.version import read_reference

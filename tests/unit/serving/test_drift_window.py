@@ -10,7 +10,7 @@ from lepton_workloads.contract.artifact import Reference
 from lepton_workloads.contract.data import SplitName
 from lepton_workloads.contract.serving import Drift
 from lepton_workloads.drift import PictureStatistics, quantile_histogram
-from lepton_workloads.serve.drift_window import DriftWindow, Seen
+from lepton_workloads.serve.drift.window import DriftWindow, Seen
 
 Draw = Callable[[np.random.Generator, int], Seen]
 

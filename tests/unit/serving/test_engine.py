@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lepton_workloads.serve.engine import LiteRtEngine
+from lepton_workloads.serve.engines.litert import LiteRtEngine
 from tests.unit.serving.support import SHAPE, TINY, litert
 
 EXPLAINED = TINY.with_name("explained.tflite")

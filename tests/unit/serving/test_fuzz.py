@@ -25,8 +25,8 @@ from schemathesis.specs.openapi.checks import (
 
 from lepton_workloads.contract.data import Picture
 from lepton_workloads.decode import DecodeError, decode_picture
+from lepton_workloads.serve.bodies.json_tensors import load_object, read_tensor
 from lepton_workloads.serve.http import HttpError
-from lepton_workloads.serve.json_tensors import load_object, read_tensor
 from tests.unit.serving.support import DEADLINE_SECONDS, SHAPE, Process, picture, write_artifact
 
 FORMS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")

@@ -15,9 +15,11 @@ import pytest
 from tritonclient.grpc import service_pb2 as v2
 from tritonclient.grpc import service_pb2_grpc
 
-from lepton_workloads.serve import grpc_calls, grpc_server, security
+from lepton_workloads.serve import security
 from lepton_workloads.serve.model import Prediction
-from lepton_workloads.serve.protos.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from lepton_workloads.serve.rpc import calls as grpc_calls
+from lepton_workloads.serve.rpc import server as grpc_server
+from lepton_workloads.serve.rpc.protos.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from tests.unit.serving.forwarder import Forwarder
 from tests.unit.serving.secrets import Secret, certificate
 from tests.unit.serving.support import (

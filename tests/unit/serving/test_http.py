@@ -7,8 +7,9 @@ import socket
 import numpy as np
 import pytest
 
-from lepton_workloads.serve import engine_thread, http
-from lepton_workloads.serve.engine import NotFinite
+from lepton_workloads.serve import http
+from lepton_workloads.serve.engines import thread as engine_thread
+from lepton_workloads.serve.engines.engine import NotFinite
 from tests.unit.serving.support import (
     DEADLINE_SECONDS,
     LABELS,

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from lepton_workloads.contract.outcome import EXIT_TERMINAL
-from lepton_workloads.serve import runner, security
+from lepton_workloads.serve import security
+from lepton_workloads.serve import server as server_room
 from lepton_workloads.serve.security import MAX_TOKEN_BYTES, Certificates, Tokens
 from lepton_workloads.termination import WorkloadError
 from tests.unit.serving.secrets import Secret, certificate
@@ -241,7 +242,7 @@ def test_what_is_no_tls_is_closed_and_who_says_nothing_too(
     tls: Secret, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LEPTON_ROOT", str(tmp_path))
-    monkeypatch.setattr(runner, "HANDSHAKE_SECONDS", 0.2)
+    monkeypatch.setattr(server_room, "HANDSHAKE_SECONDS", 0.2)
     server = Https(engine, TASK.model_copy(update={"tls": True}))
     server.trusted = (tls.folder / "tls.crt").read_bytes()
     until(server.ready, "the server")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lepton_workloads.serve.uploads import MAX_FIELDS, MAX_FILES
+from lepton_workloads.serve.bodies.uploads import MAX_FIELDS, MAX_FILES
 from tests.unit.serving.support import (
     LABELS,
     SHAPE,

@@ -4,15 +4,7 @@ import time
 
 from lepton_workloads.contract.serving import SOURCE_HEADER
 from lepton_workloads.logs import Log
-from lepton_workloads.serve import (
-    classify,
-    explanations,
-    health,
-    open_inference,
-    openapi,
-    page,
-    tensorflow_serving,
-)
+from lepton_workloads.serve import page
 from lepton_workloads.serve.access_log import AccessLog
 from lepton_workloads.serve.caller import MAX_SOURCE, Caller, is_source
 from lepton_workloads.serve.figures import Figures
@@ -30,6 +22,14 @@ from lepton_workloads.serve.http import (
 )
 from lepton_workloads.serve.metrics import Metrics
 from lepton_workloads.serve.model import Model
+from lepton_workloads.serve.rest import (
+    classify,
+    explanations,
+    health,
+    open_inference,
+    openapi,
+    tensorflow_serving,
+)
 from lepton_workloads.serve.router import UNMATCHED, Route, Router
 from lepton_workloads.serve.security import Tokens
 from lepton_workloads.serve.traces import read_trace

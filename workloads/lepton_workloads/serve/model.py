@@ -14,8 +14,8 @@ from lepton_workloads.decode import DecodeError, PixelBudget, Pixels, decode_pic
 from lepton_workloads.explain import Explainer
 from lepton_workloads.logs import Log
 from lepton_workloads.serve.caller import Caller
-from lepton_workloads.serve.engine import Explained, Floats
-from lepton_workloads.serve.engine_thread import EngineThread
+from lepton_workloads.serve.engines.engine import Explained, Floats
+from lepton_workloads.serve.engines.thread import EngineThread
 from lepton_workloads.serve.http import HttpError, overloaded
 from lepton_workloads.serve.metrics import Metrics
 

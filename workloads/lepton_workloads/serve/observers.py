@@ -14,7 +14,7 @@ from lepton_workloads.serve.metrics import Metrics
 from lepton_workloads.serve.model import Model
 
 if TYPE_CHECKING:
-    from lepton_workloads.serve.drift_watch import DriftWatch
+    from lepton_workloads.serve.drift.watch import DriftWatch
 
 
 @dataclass(slots=True)
@@ -45,7 +45,7 @@ def watch_predictions(model: Model, metrics: Metrics, reference: Reference | Non
     pod = os.environ.get(POD_NAME_ENV) or socket.gethostname()
     watchers = Watchers()
     if task.drift and reference:
-        from lepton_workloads.serve.drift_watch import DriftWatch
+        from lepton_workloads.serve.drift.watch import DriftWatch
 
         drift = watchers.drift = DriftWatch(task.drift, reference, model.signature, metrics, task.precision)
         model.watch(drift)

@@ -1,21 +1,12 @@
-"""The process: socket, signals, start and drain.
-
-A drain, from SIGTERM on: `/readyz` says 503 and each answer closes its connection, while connections are
-still taken for LINGER_SECONDS, since endpoints and clients learn late; then the socket is closed, requests
-in flight have the rest of `drain_seconds`, and the process exits with 0.
-"""
+"""The process: what the task wants is put together, listens, and serves until it is told to stop (`server`)."""
 
 import asyncio
 import gc
 import logging
 import os
 import resource
-import signal
 import socket
-import time
 from collections.abc import Callable
-from types import FrameType
-from typing import Any, Protocol, cast
 
 import uvicorn
 
@@ -28,14 +19,15 @@ from lepton_workloads.paths import place
 from lepton_workloads.report import REPORT_PORT_ENV, ReportServer
 from lepton_workloads.serve.access_log import AccessLog
 from lepton_workloads.serve.app import App
-from lepton_workloads.serve.engine import Engine
-from lepton_workloads.serve.engine_thread import EngineThread
+from lepton_workloads.serve.engines.engine import Engine
+from lepton_workloads.serve.engines.thread import EngineThread
 from lepton_workloads.serve.figures import read_figures
 from lepton_workloads.serve.metrics import Metrics
 from lepton_workloads.serve.model import Model
-from lepton_workloads.serve.observers import Watchers, watch_predictions
+from lepton_workloads.serve.observers import watch_predictions
 from lepton_workloads.serve.protocol import KEEP_ALIVE_SECONDS, MAX_CONNECTIONS, HttpProtocol
 from lepton_workloads.serve.security import Certificates, Tokens
+from lepton_workloads.serve.server import BACKLOG, Server
 from lepton_workloads.serve.settings import Settings, read_settings
 from lepton_workloads.serve.version import (
     engine_loader,
@@ -46,128 +38,10 @@ from lepton_workloads.serve.version import (
 from lepton_workloads.termination import WorkloadError
 
 LINGER_SECONDS = 1.0
-LAST_SECONDS = 1.0
-"""For alarms and the like after the last request, also when requests took all of the drain's time."""
-BACKLOG = 1024
 SPARE_FILES = 128
 """What the process opens beside connections."""
-HANDSHAKE_SECONDS = 10.0
-"""Of TLS, from the connection on."""
-CLOSE_SECONDS = 5.0
-"""How long the end of a TLS connection may take."""
 
 log = Log(__name__)
-
-
-class Door(Protocol):
-    """Another way into the server, with a port of its own."""
-
-    port: int
-
-    async def start(self) -> None:
-        """Listens from now on."""
-        ...
-
-    async def stop(self, grace: float) -> None:
-        """Takes nothing new and returns when what is in flight has ended, after `grace` seconds at most."""
-        ...
-
-
-class Server(uvicorn.Server):
-    """uvicorn with a drain; signals end it with exit code 0 instead of the signal's own."""
-
-    grpc: Door | None = None
-    """Opened before HTTP, drained at the same time."""
-
-    def __init__(
-        self,
-        config: uvicorn.Config,
-        model: Model,
-        metrics: Metrics,
-        watchers: Watchers,
-        *,
-        linger: float,
-        tls: Certificates | None = None,
-    ) -> None:
-        """`tls`: None for HTTP without it."""
-        super().__init__(config)
-        self.metrics = metrics
-        self.watchers = watchers
-        self._model = model
-        self._linger = linger
-        self._tls = tls
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._drain_ends: float | None = None
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Called by uvicorn before the first connection; its own knows no time-outs of TLS."""
-        self._loop = loop = asyncio.get_running_loop()
-        limits: dict[str, Any] = {}
-        if self._tls:
-            limits = {
-                "ssl": self._tls.context,
-                "ssl_handshake_timeout": HANDSHAKE_SECONDS,
-                "ssl_shutdown_timeout": CLOSE_SECONDS,
-            }
-        await self.lifespan.startup()
-
-        def connect() -> HttpProtocol:
-            return HttpProtocol(self.config, self.server_state, self.lifespan.state, loop)
-
-        self.servers = [
-            await loop.create_server(connect, sock=listener, backlog=BACKLOG, **limits)
-            for listener in sockets or []
-        ]
-        self.started = True
-
-    async def on_tick(self, counter: int) -> bool:
-        """Called by uvicorn ten times a second."""
-        if counter % 10 == 0:
-            now = asyncio.get_running_loop().time()
-            for connection in list(self.server_state.connections):
-                cast(HttpProtocol, connection).end_if_late(now)
-            if self._tls:
-                self._tls.take_changes()
-        return await super().on_tick(counter)
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Called by uvicorn for SIGTERM and SIGINT; a second one ends the waiting."""
-        if self._loop is None or self._model.draining:
-            self.should_exit = self.force_exit = True
-            if self._loop is not None and self.grpc is not None:
-                self._loop.call_soon_threadsafe(self._shut, self.grpc)
-            return
-        log.info("Began to drain", signal=signal.Signals(sig).name, in_flight=len(self.server_state.tasks))
-        self._model.draining = True
-        self._drain_ends = time.monotonic() + self._model.task.drain_seconds
-        self._loop.call_soon_threadsafe(self._loop.call_later, self._linger, self.stop)
-
-    def stop(self) -> None:
-        """Stops accepting, finishes what is in flight, returns from `serve`."""
-        self.should_exit = True
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Called by uvicorn to finish what is in flight."""
-        if self.grpc is None:
-            await super().shutdown(sockets)
-            return
-        grace = float(self.config.timeout_graceful_shutdown or 0)
-        await asyncio.gather(super().shutdown(sockets), self.grpc.stop(grace))
-
-    async def finish(self) -> None:
-        """Has the watchers end their work, within what is left of the drain's time and at least LAST_SECONDS."""
-        now = time.monotonic()
-        ends = self._drain_ends or now + self._model.task.drain_seconds
-        ends = now if self.force_exit else max(ends, now + LAST_SECONDS)
-        results = await asyncio.gather(
-            *(asyncio.to_thread(work, ends) for work in self.watchers.finishing), return_exceptions=True
-        )
-        for result in results:
-            if isinstance(result, Exception):
-                log.error("Failed to finish", error=result)
-
-    def _shut(self, door: Door) -> None:
-        self._shutting = asyncio.ensure_future(door.stop(0))
 
 
 def build(settings: Settings) -> tuple[Server, Model]:
@@ -231,7 +105,7 @@ def compose(
     if task.grpc:
         # Large, so imported only where it is wanted. By itself it writes a line past our log for each bad handshake.
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-        from lepton_workloads.serve.grpc_server import GrpcServer
+        from lepton_workloads.serve.rpc.server import GrpcServer
 
         server.grpc = GrpcServer(
             model,

@@ -21,7 +21,8 @@ from lepton_workloads.contract.artifact import (
 from lepton_workloads.contract.outcome import Failure
 from lepton_workloads.contract.serving import EngineName, Precision
 from lepton_workloads.explain import FEATURES_OUTPUT, Explainer, load_explainer
-from lepton_workloads.serve.engine import Engine, Layers, LiteRtEngine
+from lepton_workloads.serve.engines.engine import Engine, Layers
+from lepton_workloads.serve.engines.litert import LiteRtEngine
 from lepton_workloads.termination import WorkloadError
 
 
@@ -132,7 +133,7 @@ def _load(
 ) -> Engine:
     output = signature.outputs[0].name
     if engine == "tensorflow":
-        from lepton_workloads.serve.tensorflow_engine import TensorFlowEngine
+        from lepton_workloads.serve.engines.saved_model import TensorFlowEngine
 
         return TensorFlowEngine(file, threads, output)
     layers = Layers(FEATURES_OUTPUT, explainer.sums_outputs) if explainer else None

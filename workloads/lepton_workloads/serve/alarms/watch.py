@@ -13,7 +13,7 @@ from lepton_workloads.serve.alarms.metrics import AlarmMetrics
 from lepton_workloads.serve.alarms.post import Post, poster
 from lepton_workloads.serve.alarms.rules import Rule, Rules
 from lepton_workloads.serve.alarms.sender import Pace, Sender
-from lepton_workloads.serve.engine import Floats
+from lepton_workloads.serve.engines.engine import Floats
 from lepton_workloads.serve.metrics import Metrics
 from lepton_workloads.serve.model import Prediction
 from lepton_workloads.serve.throttle import Throttle

@@ -13,7 +13,7 @@ from PIL import Image
 
 from lepton_workloads.contract.data import Normalization
 from lepton_workloads.serve.caller import Caller
-from lepton_workloads.serve.engine import Floats
+from lepton_workloads.serve.engines.engine import Floats
 from lepton_workloads.serve.traces import trace_id
 
 TOP = 5

@@ -4,10 +4,10 @@ Without Watch, which clients take for "does not tell, so always healthy".
 """
 
 from lepton_workloads.serve.caller import Caller
-from lepton_workloads.serve.grpc_calls import Method
 from lepton_workloads.serve.http import HttpError
 from lepton_workloads.serve.model import Model
-from lepton_workloads.serve.protos.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from lepton_workloads.serve.rpc.calls import Method
+from lepton_workloads.serve.rpc.protos.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
 SERVICE = "grpc.health.v1.Health"
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lepton_workloads.serve.caller import Caller
-from lepton_workloads.serve.engine import Floats, NotFinite
+from lepton_workloads.serve.engines.engine import Floats, NotFinite
 from lepton_workloads.serve.http import HttpError
 from lepton_workloads.serve.model import BadPicture, Model
 

@@ -10,15 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from lepton_workloads import __version__
-from lepton_workloads.serve.caller import MAX_SOURCE, Caller, is_source
-from lepton_workloads.serve.engine import Floats
-from lepton_workloads.serve.grpc_calls import Method
-from lepton_workloads.serve.http import HttpError
-from lepton_workloads.serve.inputs import Inputs, answers
-from lepton_workloads.serve.model import Model
-from lepton_workloads.serve.open_inference import MAX_ID, PLATFORMS, check_names
-from lepton_workloads.serve.protos import open_inference_pb2 as v2
-from lepton_workloads.serve.tensors import (
+from lepton_workloads.serve.bodies.inputs import Inputs, answers
+from lepton_workloads.serve.bodies.tensors import (
     FILES,
     LARGE_BODY_BYTES,
     PIXELS,
@@ -29,6 +22,13 @@ from lepton_workloads.serve.tensors import (
     read_raw,
     unpack_files,
 )
+from lepton_workloads.serve.caller import MAX_SOURCE, Caller, is_source
+from lepton_workloads.serve.engines.engine import Floats
+from lepton_workloads.serve.http import HttpError
+from lepton_workloads.serve.model import Model
+from lepton_workloads.serve.rest.open_inference import MAX_ID, PLATFORMS, check_names
+from lepton_workloads.serve.rpc.calls import Method
+from lepton_workloads.serve.rpc.protos import open_inference_pb2 as v2
 
 SERVICE = "inference.GRPCInferenceService"
 EXTENSIONS = ["classification"]

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from lepton_workloads.contract.artifact import Signature
 from lepton_workloads.decode import normalize
-from lepton_workloads.serve.engine import Floats
+from lepton_workloads.serve.engines.engine import Floats
 from lepton_workloads.serve.http import HttpError
 
 MAX_TENSOR_BYTES = 32 * 1024**2

@@ -13,7 +13,7 @@ from PIL import Image
 
 from lepton_workloads.contract.data import Picture
 from lepton_workloads.decode import decode_upright
-from lepton_workloads.serve.engine import Floats, NotFinite
+from lepton_workloads.serve.engines.engine import Floats, NotFinite
 
 DEFAULT_LONGEST = 256
 LONGEST = 1024

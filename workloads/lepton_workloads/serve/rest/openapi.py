@@ -12,11 +12,11 @@ from typing import Any
 import orjson
 
 from lepton_workloads.contract.serving import SOURCE_HEADER
+from lepton_workloads.serve.bodies.tensors import FILES, PIXELS, max_inputs
 from lepton_workloads.serve.caller import MAX_SOURCE
 from lepton_workloads.serve.http import Request, Response
 from lepton_workloads.serve.model import Model
 from lepton_workloads.serve.router import Route, Router
-from lepton_workloads.serve.tensors import FILES, PIXELS, max_inputs
 
 Schema = dict[str, Any]
 

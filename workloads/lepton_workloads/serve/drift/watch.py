@@ -20,8 +20,8 @@ from lepton_workloads.contract.serving import Drift, Precision
 from lepton_workloads.decode import Pixels
 from lepton_workloads.drift import picture_statistics
 from lepton_workloads.logs import Log
-from lepton_workloads.serve.drift_window import DriftWindow, Seen
-from lepton_workloads.serve.engine import Floats
+from lepton_workloads.serve.drift.window import DriftWindow, Seen
+from lepton_workloads.serve.engines.engine import Floats
 from lepton_workloads.serve.metrics import Metrics
 from lepton_workloads.serve.model import Prediction
 

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
+from lepton_workloads.serve.bodies.tensors import LARGE_BODY_BYTES
 from lepton_workloads.serve.http import HttpError, Request
 from lepton_workloads.serve.model import Model
-from lepton_workloads.serve.tensors import LARGE_BODY_BYTES
 
 MAX_FILES = 32
 """In one form."""

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import orjson
 
-from lepton_workloads.serve.engine import Floats
+from lepton_workloads.serve.bodies.tensors import check_count, max_inputs
+from lepton_workloads.serve.engines.engine import Floats
 from lepton_workloads.serve.http import HttpError
-from lepton_workloads.serve.tensors import check_count, max_inputs
 
 SMALL_TEXT_BYTES = 64 * 1024
 """What a smaller text may turn into is not worth a look."""

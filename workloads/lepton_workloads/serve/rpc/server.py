@@ -14,11 +14,13 @@ import grpc.aio
 
 from lepton_workloads.contract.outcome import Failure
 from lepton_workloads.logs import Log
-from lepton_workloads.serve import grpc_health, grpc_open_inference, grpc_tensorflow_serving
 from lepton_workloads.serve.access_log import AccessLog
-from lepton_workloads.serve.grpc_calls import Allows, Calls
 from lepton_workloads.serve.metrics import Metrics
 from lepton_workloads.serve.model import Model
+from lepton_workloads.serve.rpc import health as grpc_health
+from lepton_workloads.serve.rpc import open_inference as grpc_open_inference
+from lepton_workloads.serve.rpc import tensorflow_serving as grpc_tensorflow_serving
+from lepton_workloads.serve.rpc.calls import Allows, Calls
 from lepton_workloads.termination import WorkloadError
 
 MAX_CALLS = 256

@@ -14,15 +14,10 @@ from typing import Any
 
 from lepton_workloads import __version__
 from lepton_workloads.contract.artifact import Tensor
-from lepton_workloads.serve import binary_tensors
-from lepton_workloads.serve.caller import MAX_SOURCE, is_source
-from lepton_workloads.serve.engine import Floats
-from lepton_workloads.serve.http import HttpError, Request, Response, json_response
-from lepton_workloads.serve.inputs import answers
-from lepton_workloads.serve.json_tensors import flatten, holds_no_booleans, load_object, pack
-from lepton_workloads.serve.model import Model
-from lepton_workloads.serve.router import Handler, Route
-from lepton_workloads.serve.tensors import (
+from lepton_workloads.serve.bodies import binary_tensors
+from lepton_workloads.serve.bodies.inputs import answers
+from lepton_workloads.serve.bodies.json_tensors import flatten, holds_no_booleans, load_object, pack
+from lepton_workloads.serve.bodies.tensors import (
     FILES,
     LARGE_BODY_BYTES,
     PIXELS,
@@ -33,6 +28,11 @@ from lepton_workloads.serve.tensors import (
     read_raw,
     unpack_files,
 )
+from lepton_workloads.serve.caller import MAX_SOURCE, is_source
+from lepton_workloads.serve.engines.engine import Floats
+from lepton_workloads.serve.http import HttpError, Request, Response, json_response
+from lepton_workloads.serve.model import Model
+from lepton_workloads.serve.router import Handler, Route
 
 EXTENSIONS = ["binary_tensor_data", "classification"]
 PLATFORMS = {"litert": "litert_tflite", "tensorflow": "tensorflow_savedmodel"}

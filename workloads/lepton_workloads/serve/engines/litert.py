@@ -1,15 +1,13 @@
-"""What runs the network: a small interface, and LiteRT behind it."""
+"""LiteRT's interpreter with XNNPACK, the usual engine."""
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-Floats = npt.NDArray[np.float32]
+from lepton_workloads.serve.engines.engine import Explained, Floats, Layers, finite
 
 BATCHES = (4, 16)
 """Sizes that are tried at the start; the largest that gains is used for what has queued up."""
@@ -19,59 +17,8 @@ TRIAL_SECONDS = 0.2
 """Sizes that would take longer to try are left out: they delay the start, and such networks gain little."""
 
 
-class NotFinite(ValueError):
-    """The network's answer holds NaN or infinity."""
-
-
-@dataclass(frozen=True, slots=True)
-class Explained:
-    """One input's answer, and what a class activation map is made from."""
-
-    probabilities: Floats
-    """(labels,)"""
-    features: Floats
-    """The last convolution's activation (H, W, M)."""
-    sums: list[Floats]
-    """Of each dense layer (units,)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Layers:
-    """Names of the outputs that maps are made from."""
-
-    features: str
-    sums: Sequence[str]
-
-
-class Engine(Protocol):
-    """A loaded network. Used by one thread at a time."""
-
-    input_shape: tuple[int, ...]
-    """Of one input, without the batch."""
-    output_size: int
-    """Numbers in one answer."""
-    batch: int
-    """How many inputs it gains to run at once; 1 when nothing is gained."""
-
-    def predict(self, batch: Floats) -> Floats:
-        """Answers (N, output_size) for inputs (N, *input_shape), both float32, for any N.
-
-        Raises:
-            NotFinite: an answer holds NaN or infinity.
-        """
-        ...
-
-    def explain(self, one: Floats) -> Explained:
-        """The answer to one input (1, *input_shape), and its layers; only where `Layers` were asked for.
-
-        Raises:
-            NotFinite: the answer holds NaN or infinity.
-        """
-        ...
-
-
 class LiteRtEngine:
-    """LiteRT's interpreter with XNNPACK.
+    """A LiteRT file.
 
     A float convolution network gains nothing by batches on a CPU, networks of large dense layers do: it is
     measured. Each size has an interpreter of its own, since changing the size of one costs 0.6 to 6 ms.
@@ -218,17 +165,6 @@ class _Network:
         if name not in named:
             raise ValueError(f"its outputs are {', '.join(sorted(named))}, and none is {name!r}")
         return named[name]
-
-
-def finite(answers: Floats) -> Floats:
-    """The answers, when all of them are numbers.
-
-    Raises:
-        NotFinite: they hold NaN or infinity.
-    """
-    if not np.isfinite(answers).all():
-        raise NotFinite("the network's answer is not finite")
-    return answers
 
 
 def _seconds(network: _Network) -> float:

@@ -9,12 +9,12 @@ from urllib.parse import parse_qs
 
 import numpy as np
 
-from lepton_workloads.serve.engine import Floats
+from lepton_workloads.serve.bodies.tensors import check_count
+from lepton_workloads.serve.bodies.uploads import read_uploads
+from lepton_workloads.serve.engines.engine import Floats
 from lepton_workloads.serve.http import HttpError, Request, Response, json_response
 from lepton_workloads.serve.model import BadPicture, Model
 from lepton_workloads.serve.router import Route
-from lepton_workloads.serve.tensors import check_count
-from lepton_workloads.serve.uploads import read_uploads
 
 DEFAULT_TOP = 5
 

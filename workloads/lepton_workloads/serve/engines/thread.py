@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from lepton_workloads.serve.caller import Caller
-from lepton_workloads.serve.engine import Engine, Explained, Floats, NotFinite
+from lepton_workloads.serve.engines.engine import Engine, Explained, Floats, NotFinite
 from lepton_workloads.serve.http import HttpError, overloaded
 from lepton_workloads.serve.metrics import Metrics
 

@@ -13,14 +13,14 @@ from typing import Any
 from urllib.parse import parse_qs, quote
 
 from lepton_workloads.decode import DecodeError, upright_size
-from lepton_workloads.serve.engine import Explained, Floats, NotFinite
-from lepton_workloads.serve.heat_map import LONGEST, Normalized, frame_of, normalized, render
+from lepton_workloads.serve.bodies.uploads import read_uploads
+from lepton_workloads.serve.engines.engine import Explained, Floats, NotFinite
 from lepton_workloads.serve.http import HttpError, Request, Response, json_response
 from lepton_workloads.serve.metrics import Metrics
 from lepton_workloads.serve.model import MAX_PIXELS, BadPicture, Model
+from lepton_workloads.serve.rest.heat_map import LONGEST, Normalized, frame_of, normalized, render
+from lepton_workloads.serve.rest.tensorflow_serving import Inputs, checked, read_document, read_inputs
 from lepton_workloads.serve.router import Route
-from lepton_workloads.serve.tensorflow_serving import Inputs, checked, read_document, read_inputs
-from lepton_workloads.serve.uploads import read_uploads
 
 MAX_INPUTS = 16
 """Of one request: each is a run of its own, and a map is a long text in JSON."""

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from lepton_workloads.contract.artifact import Tensor
-from lepton_workloads.serve.engine import Floats
+from lepton_workloads.serve.bodies.inputs import answers
+from lepton_workloads.serve.bodies.json_tensors import holds_no_booleans, load_object, read_tensor
+from lepton_workloads.serve.bodies.tensors import LARGE_BODY_BYTES, check_count
+from lepton_workloads.serve.engines.engine import Floats
 from lepton_workloads.serve.http import HttpError, Request, Response, json_response
-from lepton_workloads.serve.inputs import answers
-from lepton_workloads.serve.json_tensors import holds_no_booleans, load_object, read_tensor
 from lepton_workloads.serve.model import Model
 from lepton_workloads.serve.router import Handler, Route
-from lepton_workloads.serve.tensors import LARGE_BODY_BYTES, check_count
 
 SIGNATURE_NAME = "serving_default"
 METHOD_NAME = "tensorflow/serving/predict"

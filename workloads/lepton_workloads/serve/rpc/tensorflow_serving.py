@@ -8,16 +8,16 @@ https://github.com/tensorflow/serving/blob/master/tensorflow_serving/apis/predic
 import numpy as np
 
 from lepton_workloads.contract.artifact import Tensor
+from lepton_workloads.serve.bodies.inputs import Inputs, answers
+from lepton_workloads.serve.bodies.tensors import FILES, LARGE_BODY_BYTES, check_shape, read_raw
 from lepton_workloads.serve.caller import Caller
-from lepton_workloads.serve.engine import Floats
-from lepton_workloads.serve.grpc_calls import Method
+from lepton_workloads.serve.engines.engine import Floats
 from lepton_workloads.serve.http import HttpError
-from lepton_workloads.serve.inputs import Inputs, answers
 from lepton_workloads.serve.model import Model
-from lepton_workloads.serve.protos import tensorflow_pb2 as tf
-from lepton_workloads.serve.protos import tensorflow_serving_pb2 as serving
-from lepton_workloads.serve.tensorflow_serving import METHOD_NAME, SIGNATURE_NAME, check_names, state_of
-from lepton_workloads.serve.tensors import FILES, LARGE_BODY_BYTES, check_shape, read_raw
+from lepton_workloads.serve.rest.tensorflow_serving import METHOD_NAME, SIGNATURE_NAME, check_names, state_of
+from lepton_workloads.serve.rpc.calls import Method
+from lepton_workloads.serve.rpc.protos import tensorflow_pb2 as tf
+from lepton_workloads.serve.rpc.protos import tensorflow_serving_pb2 as serving
 
 PREDICTIONS = "tensorflow.serving.PredictionService"
 STATES = "tensorflow.serving.ModelService"

@@ -1,0 +1,1 @@
+"""Numbers and pictures out of the bodies of requests: strict, bounded, fast."""

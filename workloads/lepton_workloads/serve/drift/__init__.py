@@ -1,0 +1,1 @@
+"""Drift: the sample of predictions that is looked at, the window, the verdict."""

@@ -1,0 +1,1 @@
+"""gRPC: the server, the one way for every call, and the protocols."""
