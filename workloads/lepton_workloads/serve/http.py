@@ -1,7 +1,7 @@
 """Requests, answers and errors, on bare ASGI; bodies are bounded while they are read."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,14 +53,15 @@ class Request:
     headers: Headers
     caller: Caller = field(default_factory=Caller)
     body: bytes = b""
-    params: dict[str, str] = field(default_factory=dict)
+    params: Mapping[str, str] = field(default_factory=dict)
+    _by_name: dict[bytes, bytes] | None = None
 
     def header(self, name: bytes) -> str:
         """Value of the first header of this (lower-case) name, or the empty string."""
-        for key, value in self.headers:
-            if key == name:
-                return value.decode("latin-1").strip()
-        return ""
+        if self._by_name is None:
+            self._by_name = dict(reversed(self.headers))
+        value = self._by_name.get(name)
+        return value.decode("latin-1").strip() if value else ""
 
     @property
     def media_type(self) -> str:

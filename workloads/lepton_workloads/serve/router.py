@@ -1,7 +1,7 @@
 """Which path is whose: exact paths by one look-up, paths with parameters by regular expression."""
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from lepton_workloads.serve.http import HttpError, Request, Response
@@ -9,6 +9,9 @@ from lepton_workloads.serve.http import HttpError, Request, Response
 Handler = Callable[[Request], Awaitable[Response]]
 UNMATCHED = "unmatched"
 """The route of requests for which there is none, in metrics: paths from outside must not become labels."""
+
+REMEMBERED = 64
+"""Paths whose route is known without a search: those that are really asked for are few."""
 
 _PARAMETER = re.compile(r"\\\{(\w+)\\\}")
 
@@ -33,6 +36,7 @@ class Router:
         self.routes: list[Route] = []
         self._exact: dict[str, dict[str, Route]] = {}
         self._patterns: list[tuple[re.Pattern[str], dict[str, Route]]] = []
+        self._found: dict[str, tuple[dict[str, Route], Mapping[str, str]]] = {}
 
     def add(self, *routes: Route) -> None:
         """Adds routes; `{name}` in a path is a part without `/` and `:`, handed over in `params`."""
@@ -57,13 +61,7 @@ class Router:
         """
         methods = self._exact.get(request.path)
         if methods is None:
-            for pattern, candidates in self._patterns:
-                match = pattern.fullmatch(request.path)
-                if match:
-                    methods, request.params = candidates, match.groupdict()
-                    break
-            else:
-                raise HttpError(404, f"there is no {request.path[:200]}; GET / lists what there is")
+            methods, request.params = self._found.get(request.path) or self._search(request.path)
         route = methods.get("GET" if request.method == "HEAD" else request.method)
         if route is None:
             allowed = sorted({*methods, *(["HEAD"] if "GET" in methods else [])})
@@ -73,3 +71,13 @@ class Router:
                 [(b"allow", ", ".join(allowed).encode())],
             )
         return route
+
+    def _search(self, path: str) -> tuple[dict[str, Route], Mapping[str, str]]:
+        for pattern, methods in self._patterns:
+            match = pattern.fullmatch(path)
+            if match:
+                found = methods, match.groupdict()
+                if len(self._found) < REMEMBERED:
+                    self._found[path] = found
+                return found
+        raise HttpError(404, f"there is no {path[:200]}; GET / lists what there is")

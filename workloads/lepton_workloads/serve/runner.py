@@ -38,6 +38,9 @@ from lepton_workloads.serve.version import (
 from lepton_workloads.termination import WorkloadError
 
 LINGER_SECONDS = 1.0
+GARBAGE = 20_000
+"""Objects after which Python looks for cycles among them: a JSON request of a small picture makes a thousand lists, and
+with Python's own 700 each of them would be looked through while it is read."""
 SPARE_FILES = 128
 """What the process opens beside connections."""
 
@@ -198,6 +201,7 @@ async def run(
         raise
     gc.collect()
     gc.freeze()  # what is there now stays: later collections need not look at it
+    gc.set_threshold(GARBAGE, 20, 20)
     if reports:
         reports.update(phase="Serving")
         ports["report_port"] = reports.port

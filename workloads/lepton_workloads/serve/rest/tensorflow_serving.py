@@ -8,7 +8,7 @@ https://www.tensorflow.org/tfx/serving/api_rest
 
 import base64
 import binascii
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,7 +59,7 @@ def checked(model: Model, handler: Callable[[Model, Request], Awaitable[Response
     return handle
 
 
-def _version(model: Model, params: dict[str, str]) -> int | None:
+def _version(model: Model, params: Mapping[str, str]) -> int | None:
     text = params.get("version")
     if text is None:
         return None
