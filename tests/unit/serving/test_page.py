@@ -2,13 +2,14 @@
 
 import io
 import re
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, Route, expect
+from playwright.sync_api import Browser, FileChooser, Page, Route, expect
 
 from tests.browser import (
     DESKTOP,
@@ -21,7 +22,7 @@ from tests.browser import (
     new_page,
 )
 from tests.unit.serving.shapes import TOKEN, scenes
-from tests.unit.serving.support import SIGNATURE, Process, picture, write_artifact
+from tests.unit.serving.support import DEADLINE_SECONDS, SIGNATURE, Process, picture, write_artifact
 
 SMALLEST = (320, 640)
 HTML = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
@@ -155,14 +156,20 @@ def test_the_figures_of_the_training_are_shown(visit: Open, shapes_server: Proce
 
 def test_the_keyboard_alone_is_enough(visit: Open, shapes_server: Process) -> None:
     page = visit(shapes_server).page
+    choosers: list[FileChooser] = []
+    page.on(
+        "filechooser", lambda chooser: choosers.append(chooser)
+    )  # long before the key: the browser must have been told by then
     page.keyboard.press("Tab")
     expect(page.get_by_role("link", name="Skip to the picture")).to_be_focused()
     page.keyboard.press("Tab")
     expect(page.get_by_label("Choose a picture")).to_be_focused()
-    with page.expect_file_chooser() as chooser:
-        page.keyboard.press("Enter")
+    page.keyboard.press("Enter")
+    end = time.monotonic() + DEADLINE_SECONDS
+    while not choosers and time.monotonic() < end:
+        page.wait_for_timeout(20)  # lets playwright hear of it
     data = scenes(33, 1)[0].file()
-    chooser.value.set_files({"name": "one.png", "mimeType": "image/png", "buffer": data})
+    choosers[0].set_files({"name": "one.png", "mimeType": "image/png", "buffer": data})
     expect(page.locator("#map")).to_be_visible()
     first = page.get_attribute("#map", "src")
     reached = []
