@@ -121,7 +121,7 @@ lock: $(STAMP)  ## resolve the dependencies of pyproject.toml again (UPGRADE=1 t
 
 .PHONY: clean
 clean:  ## remove what was made here; the cache outside (binaries, images) stays
-	@if test -d .cluster -o -d .cluster-test; then echo 'First: make cluster-down (and the test cluster, if a test run was killed)'; fi
+	@if test -d .cluster -o -d .cluster-test -o -d .cluster-lab; then echo 'First: make cluster-down (and the test cluster, if a test run was killed)'; fi
 	@rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	@find . -name __pycache__ -not -path './.cluster*' -prune -exec rm -rf {} +
 

@@ -11,6 +11,8 @@ import pytest
 
 from lepton_cluster.layout import Layout
 
+OTHER_CLUSTER = "LEPTON_OTHER_CLUSTER"
+"""Folder of a second cluster in which operators were tested."""
 ACCOUNT = ":lepton-operator"
 WRITES = frozenset(("create", "update", "patch", "delete"))
 CHILDREN = frozenset(("jobs", "deployments", "services", "poddisruptionbudgets", "horizontalpodautoscalers"))
@@ -29,12 +31,15 @@ class Request:
 
 
 def operator_requests() -> Iterator[Request]:
-    """All there were since the cluster's start, also those in logs that were rotated away, oldest first."""
+    """All there were since the clusters' start, also those in logs that were rotated away, of each the oldest first."""
     try:
-        log = Layout.of(Path(os.environ["KUBECONFIG"]).parent).audit_log
+        folders = [Path(os.environ["KUBECONFIG"]).parent]
     except KeyError as error:
         raise pytest.UsageError(f"{error} is not set: run `make test`, which brings a cluster") from error
-    for path in (*sorted(log.parent.glob(f"{log.stem}-*{log.suffix}")), log):
+    if other := os.environ.get(OTHER_CLUSTER):
+        folders.append(Path(other))
+    logs = [Layout.of(folder).audit_log for folder in folders]
+    for path in (one for log in logs for one in (*sorted(log.parent.glob(f"{log.stem}-*{log.suffix}")), log)):
         with path.open() as lines:
             for line in lines:
                 event = json.loads(line)
