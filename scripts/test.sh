@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Every check and every test, from nothing: builds the local cluster and the images, starts clusters of
-# its own in .cluster-test and .cluster-lab (a demo's cluster is not touched), runs pytest, stops them.
+# its own (a demo's cluster is not touched), runs pytest, stops them.
 #
-# The tests from outside mostly wait for pods; all others compute. So they run beside each other, those from
-# outside with the operator in .cluster-test, those that bring operators of their own in .cluster-lab; what the
-# former say is shown at the end. With arguments there is one cluster and one pytest, which gets them.
+# The tests from outside mostly wait for pods, all others compute; so they run beside each other. Those from
+# outside have the operator in .cluster-test, and begin when everything is built; what they say is shown at
+# the end. The others bring operators of their own, into .cluster-lab.
+# With arguments there is one cluster, .cluster-test, and one pytest, which gets them.
 # KEEP=1 leaves the clusters running.
 set -Eeuo pipefail
 cd "$(dirname "$0")/.."
@@ -21,9 +22,7 @@ step() { printf '[%(%T)T +%4ds] %s\n' -1 "$SECONDS" "$*"; }
 finish() {
   local code=$?
   trap - EXIT INT TERM
-  for group in ${builds:-} ${outside:-}; do
-    kill -- "-$group" 2>/dev/null || kill "$group" 2>/dev/null || true
-  done
+  [ -z "${outside:-}" ] || { kill -- "-$outside" 2>/dev/null || true; }
   [ $code -eq 0 ] || rm -rf "$logs/last-failure"
   for one in "$cluster" "$lab"; do
     if [ -e "$one" ] && [ -z "${KEEP:-}" ]; then
@@ -37,38 +36,30 @@ finish() {
   done
   exit $code
 }
-trap finish EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM
 
-step "Building the cluster's binaries and the images in the background"
-set -m
-scripts/build-side-by-side.sh >"$logs/build.log" 2>&1 &
-builds=$!
-set +m
+# Everything that is built, once; behind the tests, which are timed.
+build() {
+  step "Building the cluster's binaries and the images (log: $logs/build.log)"
+  nice -n 10 scripts/build-side-by-side.sh >"$logs/build.log" 2>&1 || { tail -n 40 "$logs/build.log"; return 1; }
+}
 
-scripts/browser.sh
-
-step "Lint, types, import contracts, generated files"
-scripts/verify.sh
-
-step "Waiting for the builds (log: $logs/build.log)"
-seen=0
-while kill -0 "$builds" 2>/dev/null; do
-  sleep 5
-  lines=$(wc -l <"$logs/build.log")
-  if [ "$lines" -gt "$seen" ]; then
-    tail -n +$((seen + 1)) "$logs/build.log" | tail -n 20 | sed 's/^/    /'
-    seen=$lines
-  fi
-done
-wait "$builds" || { tail -n 40 "$logs/build.log" >&2; builds=; exit 1; }
-builds=
-
+# A fresh cluster in that folder.
 start() {
   step "Starting a cluster of $nodes nodes in ${1##*/}"
   "$python" tests/cluster/cli.py down --dir "$1" >"$logs/down.log" 2>&1 || true
   "$python" tests/cluster/cli.py up --dir "$1" --nodes "$nodes"
+}
+
+# The cluster with the images that were built.
+start_with_images() {
+  local archives name reference
+  start "$cluster"
+  step "Loading the images"
+  mapfile -t archives < <("$python" images/build.py archives)
+  "$python" tests/cluster/cli.py load --dir "$cluster" "${archives[@]}"
+  while IFS== read -r name reference; do
+    export "LEPTON_${name^^}_IMAGE=$reference"
+  done < <("$python" images/build.py refs)
 }
 
 # pytest with the cluster in that folder: run FOLDER ARGUMENTS...
@@ -79,28 +70,44 @@ run() {
   env "${variables[@]}" "$python" -m pytest "$@"
 }
 
-start "$cluster"
-step "Loading the images"
-mapfile -t archives < <("$python" images/build.py archives)
-"$python" tests/cluster/cli.py load --dir "$cluster" "${archives[@]}"
-while IFS== read -r name reference; do
-  export "LEPTON_${name^^}_IMAGE=$reference"
-done < <("$python" images/build.py refs)
+trap finish EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
 
 if [ $# -gt 0 ]; then
+  scripts/browser.sh
+  build
+  start_with_images
   step "Tests"
   run "$cluster" "$@"
   exit
 fi
 
-start "$lab"
-step "Tests; those from outside beside them (log: $logs/outside.log)"
-failed=
+scripts/browser.sh
+built=$logs/built
+rm -f "$built"
+step "Building, and then the tests from outside, beside all that follows (log: $logs/outside.log)"
 set -m
-run "$cluster" tests/e2e >"$logs/outside.log" 2>&1 &
+(build && touch "$built" && start_with_images && step "Tests from outside" && run "$cluster" tests/e2e) >"$logs/outside.log" 2>&1 &
 outside=$!
 set +m
-run "$lab" tests/unit tests/states tests/cluster tests/integration || failed=1
+
+step "Lint, types, import contracts, generated files"
+scripts/verify.sh
+
+failed=
+step "Tests that need no cluster"
+"$python" -m pytest tests/unit tests/states || failed=1
+
+until [ -e "$built" ] || ! kill -0 "$outside" 2>/dev/null; do
+  step "Waiting for the builds: $(tail -n 1 "$logs/build.log")"
+  sleep 15
+done
+[ -e "$built" ] || { cat "$logs/outside.log" >&2; exit 1; }
+start "$lab"
+step "Tests of the cluster, and of the operator in a cluster"
+run "$lab" tests/cluster tests/integration || failed=1
+
 step "Waiting for the tests from outside"
 wait "$outside" || failed=1
 outside=
