@@ -10,6 +10,7 @@ from bench.serving.network import NAME, ROOT, Network
 from bench.serving.requests import Builder, infer_v2, predict_v1, raw
 from lepton_workloads.contract.tasks import TASK_ENV, THREADS_ENV, ServeTask
 from lepton_workloads.paths import ROOT_ENV
+from lepton_workloads.report import REPORT_PORT_ENV
 from lepton_workloads.serve.settings import ACCESS_LOG_ENV, PORT_ENV
 
 LEPTON, INT8, BARE = "lepton", "lepton-int8", "bare"
@@ -69,6 +70,7 @@ def _lepton(network: Network, port: int, precision: str) -> dict[str, str]:
         ROOT_ENV: str(network.root),
         TASK_ENV: task.to_json(),
         PORT_ENV: str(port),
+        REPORT_PORT_ENV: "0",
         THREADS_ENV: "1",
         ACCESS_LOG_ENV: "1",
         "LEPTON_TERMINATION_FILE": str(network.folder / "termination"),
