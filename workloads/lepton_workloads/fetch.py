@@ -28,6 +28,7 @@ from lepton_workloads.contract.artifact import (
     Signature,
 )
 from lepton_workloads.contract.outcome import Failure, Outcome
+from lepton_workloads.contract.serving import accuracy_drop
 from lepton_workloads.contract.tasks import MODEL_DIR, SOURCE_DIR, TASK_ENV, FetchTask
 from lepton_workloads.download import download
 from lepton_workloads.logs import Log
@@ -38,8 +39,6 @@ TEMPORARY = ".tmp"
 """Folder in which files lie until all are whole."""
 MAX_CHECKSUMS_BYTES = 1024**2
 CHUNK_BYTES = 256 * 1024
-DROP_DIGITS = 6
-"""A drop is compared with so many: 0.97 - 0.965 is a little more than 0.005."""
 MAX_FILES = 1000
 """Of a SavedModel: a variable or a table of words is a file."""
 _LINE = re.compile(r"([0-9a-fA-F]{64}) [ *](.+)")
@@ -166,11 +165,11 @@ def _check_accuracy(metrics: Path, allowed: float) -> None:
     """Raises `QuantizationGateNotPassed` when 8 bits cost too much accuracy, or nobody measured it."""
     try:
         judged = json.loads(metrics.read_bytes())["quantization"]
-        drop = float(judged["floatAccuracy"]) - float(judged["int8Accuracy"])
+        drop = accuracy_drop(float(judged["floatAccuracy"]), float(judged["int8Accuracy"]))
     except (ValueError, KeyError, TypeError):
         text = f"{METRICS_FILE} tells no accuracy of {INT8_FILE}: write precision: float32"
         raise _terminal(Failure.QUANTIZATION_GATE_NOT_PASSED, text) from None
-    if not round(drop, DROP_DIGITS) <= allowed:
+    if not drop <= allowed:
         text = (
             f"in 8 bits the accuracy is {judged['int8Accuracy']:.4f}, in 32 bits {judged['floatAccuracy']:.4f}: "
             f"a drop above maxAccuracyDrop ({allowed:g}); raise that, or write precision: float32"

@@ -9,9 +9,7 @@ from lepton_operator.api.model import ModelArtifact, ModelSpec
 from lepton_operator.conditions import State, Verdict
 from lepton_operator.decide.version import Target
 from lepton_operator.facts import Json
-
-GATE_DIGITS = 6
-"""A drop is compared with so many: 0.97 - 0.965 is a little more than 0.005."""
+from lepton_workloads.contract.serving import accuracy_drop
 
 
 def settle(
@@ -43,7 +41,7 @@ def _gate(spec: ModelSpec, target: Target) -> Verdict | None:
             "version's metrics.json says why): write precision: float32, or name another job"
         )
         return Verdict(State.STALLED, "QuantizationGateNotPassed", text)
-    drop = round(full - small, GATE_DIGITS)
+    drop = accuracy_drop(full, small)
     if drop <= spec.max_accuracy_drop:
         return None
     text = (
