@@ -44,7 +44,8 @@ def operator_requests() -> Iterator[Request]:
             for line in lines:
                 event = json.loads(line)
                 about = event.get("objectRef")
-                if about is None or not event["user"]["username"].endswith(ACCOUNT):
+                # A caller with an expired token has no name.
+                if about is None or not event["user"].get("username", "").endswith(ACCOUNT):
                     continue
                 yield Request(
                     about.get("namespace", ""),

@@ -6,6 +6,7 @@ Cases don't touch each other, so they run side by side.
 import itertools
 import re
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ from tests.integration.puppet import Puppet
 SIDE_BY_SIDE = 6
 """Cases at the same time: a start of the operator costs more than a second of CPU."""
 SETTLE_SECONDS = 120.0
+QUIET_SECONDS = 3.0
 
 API_VERSION = "lepton.ai/v1alpha1"
 Case = TypeVar("Case")
@@ -135,6 +137,25 @@ class Sandbox:
     def wait_logged(self, text: str, deadline: float = 60.0) -> None:
         """Until the operator has logged that."""
         until(lambda: text in self.operator.log(), lambda: f"{text} in the log\n{self.report()}", deadline)
+
+    def wait_rests(self, deadline: float = SETTLE_SECONDS) -> None:
+        """Until nothing happens any more, though not all may be done: no visit, no event, no running play.
+
+        Controllers of Kubernetes gather what they see for up to a second, so quiet is three of them.
+        """
+        seen: tuple[float, int, int] | None = None
+        since = time.monotonic()
+
+        def rests() -> bool:
+            nonlocal seen, since
+            gate, now = self.proxy.gate, time.monotonic()
+            look = (self.operator.total("lepton_reconcile_total"), gate.passed, len(gate.held))
+            playing = any(pod["status"]["phase"] == "Pending" for pod in self.all("Pod"))
+            if playing or look != seen or not self.operator.is_idle():
+                seen, since = look, now
+            return now - since >= QUIET_SECONDS
+
+        until(rests, lambda: f"that nothing happens any more\n{self.report()}", deadline)
 
     def wait_empty(self, deadline: float = SETTLE_SECONDS) -> None:
         """Until nothing of Lepton's is left but claims."""
