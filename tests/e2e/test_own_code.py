@@ -94,6 +94,20 @@ def test_what_it_left_classifies_held_out_pictures(trained: Namespace, tmp_path:
     assert right >= 8
 
 
+def test_8_bits_that_it_never_made_are_not_served(trained: Namespace) -> None:
+    """The version goes on in 32 bits, and answers, until the spec is one that can be met."""
+    before = trained.get("lm", NAME)["status"]["version"]
+    trained.run("patch", "lm", NAME, "--type=merge", "-p", '{"spec": {"precision": "int8"}}')
+    row = trained.wait_reason("lm", NAME, "QuantizationGateNotPassed")
+    assert row["status"] == "False"
+    assert "precision: float32" in row["message"]
+    assert trained.get("lm", NAME)["status"]["version"] == before
+    with trained.http(NAME) as http:
+        assert http.call("/readyz")[0] == 200
+    trained.run("patch", "lm", NAME, "--type=merge", "-p", '{"spec": {"precision": "float32"}}')
+    trained.wait(f"lm/{NAME}", "Ready")
+
+
 def test_own_code_can_write_no_version_of_others(trained: Namespace, images: dict[str, str]) -> None:
     # All on stderr: what two streams say comes in no order.
     code = "import os, sys; print(sorted(os.listdir('/lepton')), file=sys.stderr); open('/lepton/dataset/x', 'w')"

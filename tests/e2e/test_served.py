@@ -1,5 +1,6 @@
 """What a served model offers beside predictions: tokens and TLS, maps, 8 bits, TensorFlow, alarms, drift, the log."""
 
+import base64
 import json
 import subprocess
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+from prometheus_client.parser import text_string_to_metric_families
 
 from demo.predict import held_out
 from tests.e2e.cluster import Http, Namespace, Object, dataset, model, python_pod, training_job, until
@@ -166,12 +168,81 @@ def test_8_bits_answer_nearly_as_32(trained: Namespace, pictures: list[Path]) ->
         assert small.call("/explain?format=json", pictures[0].read_bytes(), kind_of(pictures[0]))[0] == 200
 
 
-def test_8_bits_that_cost_too_much_are_not_served(trained: Namespace) -> None:
+def test_8_bits_pass_a_gate_that_allows_just_their_drop(trained: Namespace) -> None:
     job = trained.get("ltj", "digits-cnn")["status"]
     drop = job["metrics"]["floatAccuracy"] - job["metrics"]["int8Accuracy"]
     trained.apply(model("small", "digits-cnn", precision="int8", maxAccuracyDrop=max(0.0, drop)))
     trained.wait("lm/small", "Ready")
     assert trained.condition("lm", "small", "Stalled")["status"] == "False"
+
+
+def test_a_pod_speaks_all_that_clients_of_the_field_speak(
+    trained: Namespace, pictures: list[Path], images: dict[str, str]
+) -> None:
+    trained.apply(model("seen", "digits-cnn", grpc=True))
+    trained.wait("lm/seen", "Ready")
+    picture = pictures[0]
+    with trained.http("seen") as http:
+        code, document = http.call("/openapi.json")
+        assert code == 200
+        assert document["openapi"].startswith("3.")
+        assert "/v2/models/{model}/infer" in document["paths"]
+        best = classified(http, picture)[0]
+        head = f'--cut\r\nContent-Disposition: form-data; name="image"; filename="{picture.name}"\r\n'
+        kind = f"Content-Type: {kind_of(picture)}\r\n\r\n"
+        form = (head + kind).encode() + picture.read_bytes() + b"\r\n--cut--\r\n"
+        code, answer = http.call("/classify?top=1", form, "multipart/form-data; boundary=cut")
+        assert (code, answer["predictions"][0]["label"]) == (200, best["label"])
+        packed = {"instances": [{"b64": base64.b64encode(picture.read_bytes()).decode()}]}
+        code, answer = http.call("/v1/models/seen:predict", json.dumps(packed).encode())
+        assert code == 200, answer
+        assert max(answer["predictions"][0]) == pytest.approx(best["probability"], abs=1e-6)
+    code = TENSORFLOW_SERVING.format(host=f"seen.{trained.name}.svc")
+    told = json.loads(trained.run_python("tf-client", images["server"], code))
+    assert told == {"name": "seen", "method": "tensorflow/serving/predict"}
+
+
+TENSORFLOW_SERVING = """
+import grpc, json
+from lepton_workloads.serve.rpc.protos import tensorflow_serving_pb2 as serving
+asked = serving.GetModelMetadataRequest(metadata_field=["signature_def"])
+asked.model_spec.name = "seen"
+with grpc.insecure_channel("{host}:9000") as channel:
+    call = channel.unary_unary(
+        "/tensorflow.serving.PredictionService/GetModelMetadata",
+        serving.GetModelMetadataRequest.SerializeToString,
+        serving.GetModelMetadataResponse.FromString,
+    )
+    answer = call(asked, timeout=20, wait_for_ready=True)
+signatures = serving.SignatureDefMap.FromString(answer.metadata["signature_def"].value)
+method = signatures.signature_def["serving_default"].method_name
+print(json.dumps(dict(name=answer.model_spec.name, method=method)))
+"""
+
+
+def test_prometheus_finds_a_pods_metrics_where_its_annotations_say(
+    trained: Namespace, pictures: list[Path]
+) -> None:
+    trained.apply(model("seen", "digits-cnn", grpc=True))
+    trained.wait("lm/seen", "Ready")
+    with trained.http("seen") as http:
+        classified(http, pictures[0])
+    scraped = ""
+    for pod in trained.list("pods", "lepton.ai/name=seen,lepton.ai/kind=LeptonModel"):
+        notes = pod["metadata"]["annotations"]
+        assert notes["prometheus.io/scrape"] == "true"
+        place = (
+            f"pods/{pod['metadata']['name']}:{notes['prometheus.io/port']}/proxy{notes['prometheus.io/path']}"
+        )
+        scraped += trained.run("get", "--raw", f"/api/v1/namespaces/{trained.name}/{place}")
+    samples = {
+        family.name
+        for family in text_string_to_metric_families(scraped)
+        for sample in family.samples
+        if sample.value > 0
+    }
+    wanted = {"requests", "request_duration_seconds", "queue_seconds", "inference_seconds", "decode_seconds"}
+    assert {f"lepton_server_{name}" for name in wanted} <= samples, sorted(samples)
 
 
 def test_tensorflow_answers_as_litert_does(trained: Namespace, pictures: list[Path]) -> None:

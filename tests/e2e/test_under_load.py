@@ -1,4 +1,4 @@
-"""What is done to a model's pods while clients ask without pause, over HTTP and gRPC: no request is lost."""
+"""What is done to a model's pods while clients ask over HTTP and gRPC: nothing is lost, and too many are refused."""
 
 import base64
 import json
@@ -25,6 +25,35 @@ PIXELS = 16 * 16
 NUMBERS = json.dumps(
     {"inputs": [{"name": "image", "datatype": "FP32", "shape": [1, 16, 16, 1], "data": [0.5] * PIXELS}]}
 )
+
+CROWD = """
+import collections, http.client, json, threading
+body = bytes({inputs} * 16 * 16 * 4)
+tensor = {{"name": "image", "datatype": "FP32", "shape": [{inputs}, 16, 16, 1]}}
+head = json.dumps({{"inputs": [tensor | {{"parameters": {{"binary_data_size": len(body)}}}}]}}).encode()
+headers = {{"Content-Type": "application/octet-stream", "Inference-Header-Content-Length": str(len(head))}}
+answers, start = collections.Counter(), threading.Barrier({clients})
+
+def ask():
+    connection = http.client.HTTPConnection("{host}", 80, timeout=60)
+    connection.connect()
+    start.wait()
+    for _ in range({times}):
+        connection.request("POST", "/v2/models/{name}/infer", head + body, headers)
+        answer = connection.getresponse()
+        answer.read()
+        again = "retry-after" if answer.getheader("retry-after") else ""
+        answers[f"{{answer.status}} {{again}}".strip()] += 1
+        if answer.getheader("connection") == "close":
+            connection.close()
+
+threads = [threading.Thread(target=ask) for _ in range({clients})]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print(json.dumps(answers))
+"""
 
 
 def served_model(job: str = "cnn", replicas: int = 2) -> Object:
@@ -156,3 +185,23 @@ def test_a_killed_server_loses_only_what_it_had_in_hand(served: Namespace, image
         assert told.refused == 0, told
         assert told.lost <= THREADS, told
         assert told.answered > 100
+
+
+def test_a_crowd_is_answered_or_told_to_come_again(served: Namespace, images: dict[str, str]) -> None:
+    """More at once than one pod may hold: 300 requests, each of 512 inputs."""
+    served.apply(dataset(), model("alone"))
+    served.wait("lm/alone", "Ready")
+    clients, times = 150, 2
+    host = f"alone.{served.name}.svc"
+    code = CROWD.format(host=host, name="alone", inputs=512, clients=clients, times=times)
+    answers = json.loads(served.run_python("crowd", images["server"], code, deadline=180))
+    assert set(answers) <= {"200", "503 retry-after", "504"}, answers
+    assert sum(answers.values()) == clients * times
+    assert answers["200"] >= 20, answers
+    assert answers["503 retry-after"] >= 1, answers
+    (pod,) = served.list("pods", "lepton.ai/name=alone,lepton.ai/kind=LeptonModel")
+    (container,) = pod["status"]["containerStatuses"]
+    assert container["restartCount"] == 0, container
+    with served.http("alone") as http:
+        code, answer = http.call("/v2/models/alone/infer", NUMBERS.encode())
+        assert code == 200, answer
