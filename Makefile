@@ -63,7 +63,7 @@ unit: $(STAMP)  ## run the unit tests and the state tables (two minutes, needs n
 
 .PHONY: fuzz
 fuzz: $(STAMP)  ## send the server requests made up by machines, FUZZ_EXAMPLES (500) of each kind; memory must stay flat
-	@LEPTON_FUZZ_EXAMPLES="$(or $(FUZZ_EXAMPLES),500)" $(PY) -m pytest tests/unit/serving/test_fuzz.py --timeout 0 -s
+	@LEPTON_FUZZ_EXAMPLES="$(or $(FUZZ_EXAMPLES),500)" $(PY) -m pytest tests/unit/serving/test_fuzz.py tests/unit/serving/test_coverage_guided.py --timeout 0 -s
 
 .PHONY: bench
 bench: needed $(STAMP)  ## measure operator, training and serving against budgets (ONLY=NAME: one measure)
