@@ -57,7 +57,7 @@ soak: needed $(STAMP)  ## create and delete objects for SOAK_MINUTES (60), memor
 	@SOAK_MINUTES="$(or $(SOAK_MINUTES),60)" scripts/test.sh tests/integration/test_soak.py -s
 
 .PHONY: unit
-unit: $(STAMP)  ## run the unit tests and the state tables (two minutes, needs no cluster)
+unit: $(STAMP)  ## run the unit tests and the state tables (ten minutes, needs no cluster)
 	@scripts/browser.sh
 	@$(PY) -m pytest tests/unit tests/states
 

@@ -246,26 +246,54 @@ def test_who_does_not_read_the_answers_is_cut_off(quick: Callable[..., InProcess
     until(lambda: server.metric("lepton_server_in_flight_requests") == 1, "the request to end")
 
 
-def test_more_connections_than_the_limit_are_refused(
+def test_more_connections_than_the_limit_end_those_idle_for_longest(
+    quick: Callable[..., InProcess], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = quick()
+    monkeypatch.setattr(HttpProtocol, "most_connections", 4)
+    with contextlib.ExitStack() as stack:
+        held = [stack.enter_context(connected(server.port)) for _ in range(4)]
+        for connection in (*held, held[0]):
+            healthy(connection)
+        assert statuses(server.port, LAST) == [200]
+        for connection in held[1:3]:
+            assert connection.recv(1) == b""
+        for connection in (held[0], held[3]):
+            healthy(connection)
+    until(server.ready, "room again")
+
+
+def test_more_connections_than_the_limit_are_refused_when_all_are_busy(
     quick: Callable[..., InProcess], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = quick()
     monkeypatch.setattr(HttpProtocol, "most_connections", 3)
     with contextlib.ExitStack() as stack:
-        held = []
-        for _ in range(3):
-            connection = stack.enter_context(
-                socket.create_connection(("127.0.0.1", server.port), timeout=DEADLINE_SECONDS)
-            )
-            connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
-            assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
-            held.append(connection)
+        held = [stack.enter_context(connected(server.port)) for _ in range(3)]
+        for connection in held:
+            healthy(connection)
+            connection.sendall(PREDICT + LENGTH + b"\r\n" + BODY[:10])
+        until(lambda: all_busy(server, 3), "that the requests have begun")
         found = dialogue(server.port)
         assert found[0][0] == 503
         assert "connections" in json.loads(found[0][1])["error"]
-        held[0].sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        held[0].sendall(BODY[10:])
         assert held[0].recv(65536).startswith(b"HTTP/1.1 200 ")
     until(server.ready, "room again")
+
+
+def connected(port: int) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", port), timeout=DEADLINE_SECONDS)
+
+
+def healthy(connection: socket.socket) -> None:
+    connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
+
+
+def all_busy(server: InProcess, count: int) -> bool:
+    connections = list(server.server.server_state.connections)
+    return len(connections) == count and not any(connection.is_idle() for connection in connections)
 
 
 def test_pipelined_requests_are_bounded() -> None:

@@ -6,7 +6,9 @@ requests before them.
 """
 
 import asyncio
+import heapq
 import math
+import time
 from typing import cast
 
 import httptools
@@ -17,6 +19,8 @@ MAX_HEADER_BYTES = 32 * 1024
 """Of a header, and of what stands between the pieces of a chunked body."""
 MAX_HEADERS = 100
 MAX_CONNECTIONS = 4096
+ROOM = 32
+"""Idle connections that are ended at once when there are too many, since all are looked at to find them."""
 MAX_PIPELINED = 64
 """Requests of one connection that wait for the answer to an earlier one."""
 HEADER_SECONDS = 10.0
@@ -48,6 +52,8 @@ class HttpProtocol(HttpToolsProtocol):
     """Received since the last whole header or piece of a body."""
     _in_header = False
     _in_body = False
+    _idle_since = 0.0
+    """When the last answer ended, or the connection began; finer than the milliseconds of the loop's time."""
     _deadline = math.inf
     """When the client must have done what it is waited for."""
     _write_deadline = math.inf
@@ -58,8 +64,9 @@ class HttpProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called with a new connection."""
         super().connection_made(cast(asyncio.Transport, transport))
+        self._idle_since = time.monotonic()
         self._deadline = self.loop.time() + HEADER_SECONDS
-        if len(self.connections) > self.most_connections:
+        if len(self.connections) > self.most_connections and not self._make_room():
             self._refuse("503 Service Unavailable", "there are too many connections")
 
     def data_received(self, data: bytes) -> None:
@@ -118,6 +125,7 @@ class HttpProtocol(HttpToolsProtocol):
             self._end(self._refusal)
             return
         super().on_response_complete()
+        self._idle_since = time.monotonic()
         if self._in_body and self.cycle.response_complete:
             self._deadline = self.loop.time() + REST_SECONDS
 
@@ -131,6 +139,10 @@ class HttpProtocol(HttpToolsProtocol):
         self._write_deadline = math.inf
         super().resume_writing()
 
+    def is_idle(self) -> bool:
+        """Whether nothing is under way: the client has had all of its answers, and sends nothing."""
+        return not (self._in_header or self._in_body or self._is_answering() or self.transport.is_closing())
+
     def end_if_late(self, now: float) -> None:
         """Ends the connection whose client lets it wait too long; called once a second."""
         if now > self._write_deadline:
@@ -143,6 +155,18 @@ class HttpProtocol(HttpToolsProtocol):
                 self._refuse("408 Request Timeout", message)
             else:
                 self.transport.close()
+
+    def _make_room(self) -> bool:
+        """Ends the connections that have been idle for longest; whether this one may stay."""
+        others = [cast(HttpProtocol, one) for one in self.connections if one is not self]
+        ending = sum(one.transport.is_closing() for one in others)
+        if ending == 0:
+            idle = [one for one in others if one.is_idle()]
+            longest = heapq.nsmallest(min(ROOM, len(others) // 2), idle, key=lambda one: one._idle_since)
+            for one in longest:
+                one.transport.close()
+            ending = len(longest)
+        return len(others) - ending < self.most_connections
 
     def _slowest_write(self) -> float:
         waiting = self.transport.get_write_buffer_size()
