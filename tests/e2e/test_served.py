@@ -16,6 +16,9 @@ from tests.e2e.cluster import Http, Namespace, Object, dataset, model, python_po
 EXAMPLE = Path(__file__).parents[2] / "examples" / "05-door-camera"
 MAIN = Path(__file__).parents[2] / "examples" / "01-digits"
 
+SMALL_DROP = 0.02
+"""Three of the 180 pictures that both networks are asked: which of them tip depends on the processor that trained."""
+
 RECEIVER = """
 import http.server, json, os
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -157,7 +160,10 @@ def test_the_page_and_explanations_come_from_the_pod(trained: Namespace, picture
 
 
 def test_8_bits_answer_nearly_as_32(trained: Namespace, pictures: list[Path]) -> None:
-    trained.apply(model("small", "digits-cnn", precision="int8"), model("seen", "digits-cnn"))
+    trained.apply(
+        model("small", "digits-cnn", precision="int8", maxAccuracyDrop=SMALL_DROP),
+        model("seen", "digits-cnn"),
+    )
     trained.wait("lm/small", "Ready")
     trained.wait("lm/seen", "Ready")
     with trained.http("small") as small, trained.http("seen") as large:

@@ -31,6 +31,7 @@ import collections, http.client, json, threading
 body = bytes({inputs} * 16 * 16 * 4)
 tensor = {{"name": "image", "datatype": "FP32", "shape": [{inputs}, 16, 16, 1]}}
 head = json.dumps({{"inputs": [tensor | {{"parameters": {{"binary_data_size": len(body)}}}}]}}).encode()
+whole = head + body
 headers = {{"Content-Type": "application/octet-stream", "Inference-Header-Content-Length": str(len(head))}}
 answers, start = collections.Counter(), threading.Barrier({clients})
 
@@ -38,14 +39,11 @@ def ask():
     connection = http.client.HTTPConnection("{host}", 80, timeout=60)
     connection.connect()
     start.wait()
-    for _ in range({times}):
-        connection.request("POST", "/v2/models/{name}/infer", head + body, headers)
-        answer = connection.getresponse()
-        answer.read()
-        again = "retry-after" if answer.getheader("retry-after") else ""
-        answers[f"{{answer.status}} {{again}}".strip()] += 1
-        if answer.getheader("connection") == "close":
-            connection.close()
+    connection.request("POST", "/v2/models/{name}/infer", whole, headers)
+    answer = connection.getresponse()
+    answer.read()
+    again = "retry-after" if answer.getheader("retry-after") else ""
+    answers[f"{{answer.status}} {{again}}".strip()] += 1
 
 threads = [threading.Thread(target=ask) for _ in range({clients})]
 for thread in threads:
@@ -188,17 +186,17 @@ def test_a_killed_server_loses_only_what_it_had_in_hand(served: Namespace, image
 
 
 def test_a_crowd_is_answered_or_told_to_come_again(served: Namespace, images: dict[str, str]) -> None:
-    """More at once than one pod may hold: 300 requests, each of 512 inputs."""
+    """More at once than one pod may hold: 80 requests of 4 MB."""
     served.apply(dataset(), model("alone"))
     served.wait("lm/alone", "Ready")
-    clients, times = 150, 2
+    clients = 80
     host = f"alone.{served.name}.svc"
-    code = CROWD.format(host=host, name="alone", inputs=512, clients=clients, times=times)
+    code = CROWD.format(host=host, name="alone", inputs=4096, clients=clients)
     answers = json.loads(served.run_python("crowd", images["server"], code, deadline=180))
     assert set(answers) <= {"200", "503 retry-after", "504"}, answers
-    assert sum(answers.values()) == clients * times
-    assert answers["200"] >= 20, answers
-    assert answers["503 retry-after"] >= 1, answers
+    assert sum(answers.values()) == clients
+    assert answers.get("200", 0) >= 5, answers
+    assert answers.get("503 retry-after", 0) >= 5, answers
     (pod,) = served.list("pods", "lepton.ai/name=alone,lepton.ai/kind=LeptonModel")
     (container,) = pod["status"]["containerStatuses"]
     assert container["restartCount"] == 0, container

@@ -28,7 +28,7 @@ from lepton_workloads.contract.artifact import (
     Signature,
 )
 from lepton_workloads.contract.outcome import Failure, Outcome
-from lepton_workloads.contract.serving import accuracy_drop
+from lepton_workloads.contract.serving import accuracy_drop, is_too_much
 from lepton_workloads.contract.tasks import MODEL_DIR, SOURCE_DIR, TASK_ENV, FetchTask
 from lepton_workloads.download import download
 from lepton_workloads.logs import Log
@@ -169,10 +169,10 @@ def _check_accuracy(metrics: Path, allowed: float) -> None:
     except (ValueError, KeyError, TypeError):
         text = f"{METRICS_FILE} tells no accuracy of {INT8_FILE}: write precision: float32"
         raise _terminal(Failure.QUANTIZATION_GATE_NOT_PASSED, text) from None
-    if not drop <= allowed:
+    if is_too_much(drop, allowed):
         text = (
             f"in 8 bits the accuracy is {judged['int8Accuracy']:.4f}, in 32 bits {judged['floatAccuracy']:.4f}: "
-            f"a drop above maxAccuracyDrop ({allowed:g}); raise that, or write precision: float32"
+            f"a drop of {drop:g}, above maxAccuracyDrop ({allowed:g}); raise that, or write precision: float32"
         )
         raise _terminal(Failure.QUANTIZATION_GATE_NOT_PASSED, text)
 

@@ -9,7 +9,7 @@ from lepton_operator.api.model import ModelArtifact, ModelSpec
 from lepton_operator.conditions import State, Verdict
 from lepton_operator.decide.version import Target
 from lepton_operator.facts import Json
-from lepton_workloads.contract.serving import accuracy_drop
+from lepton_workloads.contract.serving import accuracy_drop, is_too_much
 
 
 def settle(
@@ -42,11 +42,11 @@ def _gate(spec: ModelSpec, target: Target) -> Verdict | None:
         )
         return Verdict(State.STALLED, "QuantizationGateNotPassed", text)
     drop = accuracy_drop(full, small)
-    if drop <= spec.max_accuracy_drop:
+    if not is_too_much(drop, spec.max_accuracy_drop):
         return None
     text = (
         f"the 8-bit network of version {target.version} has accuracy {small:.4g}, the 32-bit one {full:.4g} on the "
-        f"same pictures: a drop of {drop:.4g}, and maxAccuracyDrop allows {spec.max_accuracy_drop:g}: raise "
+        f"same pictures: a drop of {drop:g}, and maxAccuracyDrop allows {spec.max_accuracy_drop:g}: raise "
         "maxAccuracyDrop, or write precision: float32"
     )
     return Verdict(State.STALLED, "QuantizationGateNotPassed", text)

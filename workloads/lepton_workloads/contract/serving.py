@@ -27,6 +27,11 @@ def accuracy_drop(full: float, small: float) -> float:
     return round(full - small, DROP_DIGITS)
 
 
+def is_too_much(drop: float, allowed: float) -> bool:
+    """Whether a drop is above maxAccuracyDrop; never so for the very number that a message told."""
+    return not drop <= round(allowed, DROP_DIGITS)
+
+
 class Sink(Record):
     """Where CloudEvents are sent by HTTP POST."""
 
