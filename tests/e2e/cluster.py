@@ -16,6 +16,8 @@ from demo.predict import forwarded
 
 Object = dict[str, Any]
 API_VERSION = "lepton.ai/v1alpha1"
+OURS = "tests.lepton.ai/from"
+"""Label of namespaces that tests have made."""
 OWNED_KINDS = "jobs,pods,deployments,replicasets,services,poddisruptionbudgets,horizontalpodautoscalers"
 
 
@@ -29,6 +31,12 @@ def until(look: Callable[[], Any], what: str, deadline: float = 120.0) -> Any:
         if time.monotonic() > end:
             raise AssertionError(f"{what} did not happen within {deadline:.0f} s")
         time.sleep(0.2)
+
+
+def leaving(kubectl: Kubectl) -> list[str]:
+    """Names of the tests' namespaces that are being deleted."""
+    found = kubectl.json("get", "namespaces", "-l", OURS)["items"]
+    return [item["metadata"]["name"] for item in found if "deletionTimestamp" in item["metadata"]]
 
 
 def manifest(kind: str, name: str, spec: Object) -> Object:
@@ -70,8 +78,9 @@ class Namespace:
     @classmethod
     def create(cls, kubectl: Kubectl, name: str) -> "Namespace":
         """A new namespace, Pod Security "restricted"."""
-        labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+        labels = {"pod-security.kubernetes.io/enforce": "restricted", OURS: "e2e"}
         body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
+        until(lambda: name not in leaving(kubectl), f"that the former {name} is gone", 180)
         kubectl.run("apply", "-f", "-", stdin=json.dumps(body))
         created = cls(kubectl, name)
         account = ("get", "serviceaccount", "default", "--ignore-not-found", "-o", "name")
@@ -79,8 +88,14 @@ class Namespace:
         return created
 
     def delete(self) -> None:
-        """Removes everything; the storage goes with its claims."""
-        self.kubectl.run("delete", "namespace", self.name, "--wait=true", "--timeout=120s", timeout=130)
+        """Has everything removed, and doesn't wait for it (`leaving`); the storage goes with its claims.
+
+        The pods are hurried, since a namespace that is found with something in it is looked at again only
+        after half of the longest time that its pods may take.
+        """
+        self.kubectl.run("delete", "namespace", self.name, "--wait=false")
+        kinds = "deployments,jobs,pods,persistentvolumeclaims"
+        self.run("delete", kinds, "--all", "--grace-period=1", "--wait=false")
 
     def run(self, *arguments: str, stdin: str | None = None, timeout: float = 60) -> str:
         """kubectl in this namespace; raises DemoError with what it said."""

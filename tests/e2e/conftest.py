@@ -14,7 +14,7 @@ import pytest
 from demo.display import Display
 from demo.install import install
 from demo.kubectl import Kubectl
-from tests.e2e.cluster import Namespace
+from tests.e2e.cluster import Namespace, leaving, until
 
 IMAGES = ("operator", "trainer", "server")
 SETTINGS = {"LEPTON_REPORT_INTERVAL_SECONDS": "2", "LEPTON_STORE_SIZE": "1Gi"}
@@ -44,10 +44,11 @@ def images() -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def lepton(kubectl: Kubectl, images: dict[str, str]) -> Kubectl:
-    """The cluster with CRDs and operator installed."""
+def lepton(kubectl: Kubectl, images: dict[str, str]) -> Iterator[Kubectl]:
+    """The cluster with CRDs and operator installed; in the end nothing keeps a namespace from going."""
     install(Display(), kubectl, images, SETTINGS)
-    return kubectl
+    yield kubectl
+    until(lambda: not leaving(kubectl), "that the namespaces of the tests are gone", 180)
 
 
 @pytest.fixture
