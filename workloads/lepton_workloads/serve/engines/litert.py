@@ -13,6 +13,8 @@ BATCHES = (4, 16)
 """Sizes that are tried at the start; the largest that gains is used for what has queued up."""
 WORTH = 0.85
 """A batch must take at most this share of the time that its inputs take one by one."""
+RUN_SECONDS = 50e-6
+"""What each run costs beside the network, measured in the server: turns of the threads, copies, metrics."""
 TRIAL_SECONDS = 0.2
 """Sizes that would take longer to try are left out: they delay the start, and such networks gain little."""
 
@@ -20,8 +22,8 @@ TRIAL_SECONDS = 0.2
 class LiteRtEngine:
     """A LiteRT file.
 
-    A float convolution network gains nothing by batches on a CPU, networks of large dense layers do: it is
-    measured. Each size has an interpreter of its own, since changing the size of one costs 0.6 to 6 ms.
+    A float convolution network gains nothing by batches on a CPU, fast ones and those of large dense layers do: it
+    is measured. Each size has an interpreter of its own, since changing the size of one costs 0.6 to 6 ms.
     """
 
     def __init__(
@@ -93,7 +95,7 @@ class LiteRtEngine:
             if alone * size * 3 > TRIAL_SECONDS:
                 return
             network = self._load(file, size)
-            if _seconds(network) <= WORTH * size * alone:
+            if _seconds(network) + RUN_SECONDS <= WORTH * size * (alone + RUN_SECONDS):
                 self.batch, self._many = size, network
 
 
