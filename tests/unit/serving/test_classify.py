@@ -1,7 +1,10 @@
 """Upload of picture files."""
 
+import io
+
 import numpy as np
 import pytest
+from PIL import Image
 
 from lepton_workloads.decode import decode_picture, normalize
 from tests.unit.serving.support import LABELS, SIGNATURE, TASK, Process, litert, picture, png_input
@@ -32,6 +35,16 @@ def test_every_format_gets_the_probabilities_of_the_engine(
     assert [p["probability"] for p in predictions] == sorted(
         (p["probability"] for p in predictions), reverse=True
     )
+
+
+@pytest.mark.parametrize("size", [(128, 128), (129, 128), (3000, 2000)])
+def test_a_small_file_may_be_a_large_picture(served: Process, size: tuple[int, int]) -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", size, (200, 30, 90)).save(buffer, "PNG")
+    data = buffer.getvalue()
+    assert len(data) < 64 * 1024
+    (best,) = served.ask("POST", "/classify?top=1", data).json()["predictions"]
+    assert np.float32(best["probability"]) == expected(data).max()
 
 
 def test_the_normalisation_is_that_of_the_training(served: Process) -> None:

@@ -83,3 +83,30 @@ async def test_an_answer_waits_for_nobody_who_has_not_come() -> None:
         for _ in range(3):
             (only,) = ask(engine, 1)
             assert (await only).shape == (1, len(LABELS))
+
+
+async def test_inputs_that_can_not_be_made_hurt_nobody_else() -> None:
+    first = threading.Event()
+
+    def predict(batch: Any) -> Any:
+        assert first.wait(DEADLINE_SECONDS)
+        return answer(batch)
+
+    def broken() -> Any:
+        raise ValueError("no picture")
+
+    engine = await started(predict)
+
+    def made(make: Callable[[], Any]) -> asyncio.Task[Any]:
+        return asyncio.create_task(engine.predict_made(make, 1, ONE.nbytes, Caller()))
+
+    asked = [*ask(engine, 2), made(broken), made(lambda: ONE), *ask(engine, 1), made(broken)]
+    await asyncio.sleep(0)
+    first.set()
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        results = await asyncio.gather(*asked, return_exceptions=True)
+    assert [str(one) for one in results if isinstance(one, Exception)] == ["no picture"] * 2
+    inputs, answers = results[3]
+    assert inputs is ONE
+    assert answers.shape == (1, len(LABELS))
+    assert engine.depth == 0

@@ -1,5 +1,6 @@
 """The log of requests of the server's process: off unless asked for, whole after a kill, finished by a drain."""
 
+import http.client
 import io
 import itertools
 import json
@@ -118,7 +119,7 @@ def test_a_kill_leaves_nothing_half_and_the_next_container_goes_on(root: Path) -
                     try:
                         connection.request("POST", "/classify", data[number % 3])
                         connection.getresponse().read()
-                    except OSError:
+                    except (OSError, http.client.HTTPException):
                         return
                     if stop.is_set():
                         return

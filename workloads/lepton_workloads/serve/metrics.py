@@ -44,7 +44,9 @@ class Metrics:
             buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 1024),
             registry=self.registry,
         )
-        self.decode_seconds = self._histogram("decode_seconds", "Decoding the picture files of a request.")
+        self.decode_seconds = self._histogram(
+            "decode_seconds", "Decoding the picture files of a request, where they could be."
+        )
         self.explain_render_seconds = self._histogram(
             "explain_render_seconds", "Laying a class activation map over its picture."
         )

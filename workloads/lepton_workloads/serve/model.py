@@ -1,9 +1,12 @@
 """The one model that is served: from pictures to answers, and its life: loading, ready, draining."""
 
 import asyncio
+import math
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import ParamSpec, TypeVar
 
 import numpy as np
@@ -25,6 +28,12 @@ REQUEST_PIXELS = 64 * 1024**2
 """Of all pictures of one request: about three seconds of decoding."""
 POOL_REQUESTS = 128
 """Requests that decode or wait for it; more are refused at once."""
+
+SMALL_PICTURES = 8
+SMALL_BYTES = 16 * 1024
+"""Of all files of a request."""
+SMALL_PIXELS = 128 * 128
+"""Of each picture. So many so small ones are decoded in a fraction of the network's time, and so by its thread."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -111,11 +120,8 @@ class Model:
         """Whether the engine's thread runs."""
         return self._engine.alive
 
-    async def predict(self, inputs: Floats, caller: Caller, pictures: Sequence[bytes] = ()) -> Floats:
+    async def predict(self, inputs: Floats, caller: Caller) -> Floats:
         """Probabilities (N, labels) for inputs (N, *input_shape), both float32, normalised already.
-
-        Args:
-            pictures: the files that the inputs were decoded from.
 
         Raises:
             HttpError: 503 while loading or overloaded, 504 when it took too long.
@@ -123,8 +129,34 @@ class Model:
         """
         self._check_loaded()
         probabilities = await self._engine.predict(inputs, caller)
-        self._tell(Prediction(inputs, probabilities, pictures, caller))
+        self._tell(Prediction(inputs, probabilities, (), caller))
         return probabilities
+
+    async def predict_pictures(self, pictures: Sequence[bytes], caller: Caller) -> Floats:
+        """Probabilities (N, labels), float32, for N picture files.
+
+        Raises:
+            BadPicture: 400, one of the files is no picture that can be used.
+            HttpError, NotFinite: as `predict`.
+        """
+        self._check_loaded()
+        found = await self._predict_small(pictures, caller)
+        if found is None:
+            inputs = await self.decode(pictures)
+            found = inputs, await self._engine.predict(inputs, caller)
+        self._tell(Prediction(*found, pictures, caller))
+        return found[1]
+
+    async def _predict_small(self, pictures: Sequence[bytes], caller: Caller) -> tuple[Floats, Floats] | None:
+        """Inputs and probabilities; None when one of the pictures isn't small, or no picture."""
+        if len(pictures) > SMALL_PICTURES or sum(map(len, pictures)) > SMALL_BYTES:
+            return None
+        nbytes = 4 * len(pictures) * math.prod(self.input_shape)
+        make = partial(self._decode, pictures, SMALL_PIXELS)
+        try:
+            return await self._engine.predict_made(make, len(pictures), nbytes, caller)
+        except BadPicture:
+            return None
 
     async def explain(self, one: Floats, caller: Caller) -> Explained:
         """The answer to one input (1, *input_shape), and what `heat` makes maps of.
@@ -159,7 +191,7 @@ class Model:
                 self._metrics.observer_failures.inc()
                 log.error("Failed to look at a prediction", error=error)
 
-    async def decode(self, pictures: list[bytes]) -> Floats:
+    async def decode(self, pictures: Sequence[bytes]) -> Floats:
         """Picture files as the network's inputs (N, height, width, channels), float32, normalised.
 
         Raises:
@@ -186,18 +218,19 @@ class Model:
         """Gives up what waits for decoding."""
         self._decoders.shutdown(wait=False, cancel_futures=True)
 
-    def _decode(self, pictures: list[bytes]) -> Floats:
-        with self._metrics.decode_seconds.time():
-            preprocessing = self.signature.preprocessing
-            pixels = np.empty((len(pictures), *self.input_shape), np.uint8)
-            budget = PixelBudget(REQUEST_PIXELS)
-            for index, data in enumerate(pictures):
-                pixels[index] = self._decode_one(index, data, budget)
-            return normalize(pixels, preprocessing.normalization)
+    def _decode(self, pictures: Sequence[bytes], max_pixels: int = MAX_PIXELS) -> Floats:
+        started = time.perf_counter()
+        pixels = np.empty((len(pictures), *self.input_shape), np.uint8)
+        budget = PixelBudget(REQUEST_PIXELS)
+        for index, data in enumerate(pictures):
+            pixels[index] = self._decode_one(index, data, max_pixels, budget)
+        inputs = normalize(pixels, self.signature.preprocessing.normalization)
+        self._metrics.decode_seconds.observe(time.perf_counter() - started)
+        return inputs
 
-    def _decode_one(self, index: int, data: bytes, budget: PixelBudget) -> Pixels:
+    def _decode_one(self, index: int, data: bytes, max_pixels: int, budget: PixelBudget) -> Pixels:
         picture = self.signature.preprocessing.picture
         try:
-            return decode_picture(data, picture, max_pixels=MAX_PIXELS, budget=budget)
+            return decode_picture(data, picture, max_pixels=max_pixels, budget=budget)
         except DecodeError as error:
             raise BadPicture(index, error) from None

@@ -29,8 +29,8 @@ async def answers(
     """
     try:
         if tensor is None:
-            tensor = await model.decode(list(pictures))
-        return await model.predict(tensor, caller, pictures)
+            return await model.predict_pictures(pictures, caller)
+        return await model.predict(tensor, caller)
     except BadPicture as error:
         raise HttpError(400, f"{field}[{error.index}] can't be used: {error.message}") from None
     except NotFinite:

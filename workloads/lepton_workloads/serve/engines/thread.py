@@ -29,10 +29,18 @@ TOGETHER_SECONDS = 0.002
 """How long an answer may be kept for the next ones, while others wait: two threads that take turns for each request
 cost the network's own time half again."""
 
+_NOTHING = np.empty((0,), np.float32)
+
 
 @dataclass(slots=True)
 class _Job:
     inputs: Floats
+    """Made by `make` where there is one."""
+    make: Callable[[], Floats] | None
+    count: int
+    """Inputs."""
+    nbytes: int
+    """Of the inputs, once they are made."""
     explain: bool
     deadline: float
     loop: asyncio.AbstractEventLoop
@@ -74,23 +82,61 @@ class EngineThread:
             HttpError: 503 when the queue is full, 504 when it took too long.
             NotFinite: see `Engine.predict`.
         """
-        answers: Floats = await self._queue(batch, False, caller)
+        answers: Floats = await self._queue(self._job(batch, caller))
         return answers
+
+    async def predict_made(
+        self, make: Callable[[], Floats], count: int, nbytes: int, caller: Caller
+    ) -> tuple[Floats, Floats]:
+        """Inputs and answers. What makes the inputs runs in the engine's thread: quick work, for others wait.
+
+        Args:
+            make: gives inputs (N, *input_shape).
+            count: N.
+            nbytes: of the inputs.
+
+        Raises:
+            HttpError, NotFinite: as `predict`, and whatever `make` raises.
+        """
+        job = self._job(_NOTHING, caller, make=make, count=count, nbytes=nbytes)
+        answers: Floats = await self._queue(job)
+        return job.inputs, answers
 
     async def explain(self, one: Floats, caller: Caller) -> Explained:
         """See `Engine.explain`; raises as `predict`."""
-        explained: Explained = await self._queue(one, True, caller)
+        explained: Explained = await self._queue(self._job(one, caller, explain=True))
         return explained
 
-    def _queue(self, inputs: Floats, explain: bool, caller: Caller) -> "asyncio.Future[Any]":
+    def _job(
+        self,
+        inputs: Floats,
+        caller: Caller,
+        *,
+        explain: bool = False,
+        make: Callable[[], Floats] | None = None,
+        count: int | None = None,
+        nbytes: int | None = None,
+    ) -> _Job:
         loop = asyncio.get_running_loop()
-        job = _Job(inputs, explain, caller.deadline, loop, loop.create_future(), time.monotonic())
+        return _Job(
+            inputs,
+            make,
+            len(inputs) if count is None else count,
+            inputs.nbytes if nbytes is None else nbytes,
+            explain,
+            caller.deadline,
+            loop,
+            loop.create_future(),
+            time.monotonic(),
+        )
+
+    def _queue(self, job: _Job) -> "asyncio.Future[Any]":
         with self._filled:
             if len(self._jobs) >= QUEUE_REQUESTS:
                 raise overloaded(f"{QUEUE_REQUESTS} requests are waiting for the model already")
-            if self._jobs and self._bytes + inputs.nbytes > QUEUE_BYTES:
+            if self._jobs and self._bytes + job.nbytes > QUEUE_BYTES:
                 raise overloaded(f"{self._bytes} bytes are waiting for the model already")
-            self._bytes += inputs.nbytes
+            self._bytes += job.nbytes
             self._jobs.append(job)
             self._filled.notify()
         return job.answer
@@ -127,29 +173,37 @@ class EngineThread:
                     return []
                 self._filled.wait()
             taken = [self._jobs.popleft()]
-            count = len(taken[0].inputs)
+            count = taken[0].count
             while self._jobs and not taken[0].explain and not self._jobs[0].explain:
-                count += len(self._jobs[0].inputs)
+                count += self._jobs[0].count
                 if count > most:
                     break
                 taken.append(self._jobs.popleft())
-            self._bytes -= sum(job.inputs.nbytes for job in taken)
+            self._bytes -= sum(job.nbytes for job in taken)
         return taken
 
     def _answered(self, engine: Engine, taken: list[_Job]) -> list[tuple[_Job, Any]]:
         """An answer or an exception for each, but for those whose clients have gone."""
         now = time.monotonic()
-        late = [(job, _too_late(now - job.queued)) for job in taken if job.deadline < now]
-        jobs = [job for job in taken if job.deadline >= now and not job.answer.cancelled()]
+        failed: list[tuple[_Job, Any]] = []
+        jobs = []
+        for job in taken:
+            if job.deadline < now:
+                failed.append((job, _too_late(now - job.queued)))
+            elif not job.answer.cancelled():
+                self._metrics.queue_seconds.observe(now - job.queued)
+                error = _make(job)
+                if error is None:
+                    jobs.append(job)
+                else:
+                    failed.append((job, error))
         if not jobs:
-            return late
-        for job in jobs:
-            self._metrics.queue_seconds.observe(now - job.queued)
+            return failed
         started = time.perf_counter()
         results = self._results(engine, jobs)
         self._metrics.inference_seconds.observe(time.perf_counter() - started)
-        self._metrics.batch_size.observe(sum(len(job.inputs) for job in jobs))
-        return [*late, *zip(jobs, results, strict=True)]
+        self._metrics.batch_size.observe(sum(job.count for job in jobs))
+        return [*failed, *zip(jobs, results, strict=True)]
 
     def _results(self, engine: Engine, jobs: list[_Job]) -> list[Any]:
         """An answer or an exception for each."""
@@ -159,7 +213,7 @@ class EngineThread:
             if len(jobs) == 1:
                 return [engine.predict(jobs[0].inputs)]
             answers = engine.predict(np.concatenate([job.inputs for job in jobs]))
-            ends = np.cumsum([len(job.inputs) for job in jobs])[:-1]
+            ends = np.cumsum([job.count for job in jobs])[:-1]
             return list(np.split(answers, ends))
         except NotFinite as error:
             if len(jobs) == 1:
@@ -167,6 +221,17 @@ class EngineThread:
             return [result for job in jobs for result in self._results(engine, [job])]
         except BaseException as error:
             return [error] * len(jobs)
+
+
+def _make(job: _Job) -> BaseException | None:
+    """Makes a job's inputs, or says why they can't be made."""
+    if job.make is None:
+        return None
+    try:
+        job.inputs = job.make()
+    except BaseException as error:
+        return error
+    return None
 
 
 def _too_late(seconds: float) -> HttpError:

@@ -35,10 +35,9 @@ def routes(model: Model) -> list[Route]:
         files = [upload.data for upload in uploads.files]
         check_count(len(files), model.input_shape, "the form")
         try:
-            inputs = await model.decode(files)
+            probabilities = await model.predict_pictures(files, request.caller)
         except BadPicture as error:
             raise HttpError(400, f"{uploads.files[error.index]} can't be used: {error.message}") from None
-        probabilities = await model.predict(inputs, request.caller, files)
         best = [_best(model.labels, one, count) for one in probabilities]
         answer: dict[str, Any] = {"model": model.task.name, "version": model.task.version}
         if len(files) == 1:
