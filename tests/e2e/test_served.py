@@ -10,6 +10,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from demo.display import DemoError
 from demo.predict import held_out
 from tests.e2e.cluster import Http, Namespace, Object, dataset, model, python_pod, training_job, until
 
@@ -231,24 +232,36 @@ def test_prometheus_finds_a_pods_metrics_where_its_annotations_say(
 ) -> None:
     trained.apply(model("seen", "digits-cnn", grpc=True))
     trained.wait("lm/seen", "Ready")
-    with trained.http("seen") as http:
-        classified(http, pictures[0])
-    scraped = ""
-    for pod in trained.list("pods", "lepton.ai/name=seen,lepton.ai/kind=LeptonModel"):
-        notes = pod["metadata"]["annotations"]
-        assert notes["prometheus.io/scrape"] == "true"
-        place = (
-            f"pods/{pod['metadata']['name']}:{notes['prometheus.io/port']}/proxy{notes['prometheus.io/path']}"
-        )
-        scraped += trained.run("get", "--raw", f"/api/v1/namespaces/{trained.name}/{place}")
-    samples = {
+    wanted = {"requests", "request_duration_seconds", "queue_seconds", "inference_seconds", "decode_seconds"}
+
+    def told() -> bool:
+        # A pod of the spec before may still be there, and be the one that is asked.
+        with trained.http("seen") as http:
+            classified(http, pictures[0])
+        try:
+            return {f"lepton_server_{name}" for name in wanted} <= scraped(trained, "seen")
+        except DemoError:  # it has gone meanwhile
+            return False
+
+    until(told, "that the metrics of predictions are counted")
+
+
+def scraped(namespace: Namespace, name: str) -> set[str]:
+    """Names of the metrics of a model's pods that are not 0."""
+    text = ""
+    for pod in namespace.list("pods", f"lepton.ai/name={name},lepton.ai/kind=LeptonModel"):
+        if "deletionTimestamp" not in pod["metadata"]:
+            notes = pod["metadata"]["annotations"]
+            assert notes["prometheus.io/scrape"] == "true"
+            address = f"{pod['metadata']['name']}:{notes['prometheus.io/port']}"
+            place = f"pods/{address}/proxy{notes['prometheus.io/path']}"
+            text += namespace.run("get", "--raw", f"/api/v1/namespaces/{namespace.name}/{place}")
+    return {
         family.name
-        for family in text_string_to_metric_families(scraped)
+        for family in text_string_to_metric_families(text)
         for sample in family.samples
         if sample.value > 0
     }
-    wanted = {"requests", "request_duration_seconds", "queue_seconds", "inference_seconds", "decode_seconds"}
-    assert {f"lepton_server_{name}" for name in wanted} <= samples, sorted(samples)
 
 
 def test_tensorflow_answers_as_litert_does(trained: Namespace, pictures: list[Path]) -> None:
