@@ -26,12 +26,23 @@ with atheris.instrument_imports(include=["lepton_workloads", "multipart"]):
     from lepton_workloads.serve.rpc import open_inference, tensorflow_serving
     from lepton_workloads.serve.runner import compose
     from lepton_workloads.serve.settings import Settings
-    from tests.unit.serving.support import LABELS, SIGNATURE, TASK, FakeEngine
+    from tests.unit.serving.support import FORM, LABELS, SIGNATURE, TASK, FakeEngine
 
 Target = Callable[[bytes], None]
 
 ROUTES = ("/v1/models/digits:predict", "/v2/models/digits/infer", "/classify", "/explain")
-KINDS = ("application/json", "application/octet-stream", "image/jpeg", "multipart/form-data; boundary=cut")
+KINDS = ("application/json", "application/octet-stream", "image/jpeg", FORM)
+METHODS = (
+    "ServerLive",
+    "ServerReady",
+    "ServerMetadata",
+    "ModelReady",
+    "ModelMetadata",
+    "ModelInfer",
+    "Predict",
+    "GetModelMetadata",
+    "GetModelStatus",
+)
 BINARY_HEADER = b"inference-header-content-length"
 MISSING = (501, 503, 504)
 """Codes from 500 on that are no fault: an engine without maps, and overload."""
@@ -92,11 +103,13 @@ def grpc() -> Target:
     _, model = served()
     loop = asyncio.new_event_loop()
     loop.run_until_complete(model.load())
-    methods = [
+    listed = [
         *open_inference.methods(model),
         *tensorflow_serving.predictions(model),
         *tensorflow_serving.states(model),
     ]
+    by_name = {method.name: method for method in listed}
+    methods = [by_name[name] for name in METHODS]
 
     def ask(data: bytes) -> None:
         if not data:

@@ -33,6 +33,7 @@ SHAPE = (6, 8, 3)
 LABELS = ["ant", "bee", "cat", "dög"]
 TASK = ServeTask(name="digits", version="0123456789ab", max_request_bytes=200_000, drain_seconds=10)
 DEADLINE_SECONDS = 30.0
+FORM = "multipart/form-data; boundary=XyZ"
 SIGNATURE = Signature(
     inputs=[Tensor(name="pixels", shape=[-1, *SHAPE])],
     outputs=[Tensor(name="probabilities", shape=[-1, len(LABELS)])],
@@ -88,6 +89,17 @@ def picture(kind: str = "PNG", seed: int = 0, size: tuple[int, int] = (SHAPE[1],
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, kind)
     return buffer.getvalue()
+
+
+def part(data: bytes, disposition: str = 'form-data; name="file"; filename="a.png"', more: str = "") -> bytes:
+    """A part of a form of the type FORM."""
+    head = f"--XyZ\r\nContent-Disposition: {disposition}\r\n{more}\r\n".encode()
+    return head + data + b"\r\n"
+
+
+def form(*parts: bytes) -> bytes:
+    """The form of these parts."""
+    return b"".join(parts) + b"--XyZ--\r\n"
 
 
 def png_input(seed: int = 0) -> np.ndarray:

@@ -10,9 +10,9 @@ import pytest
 from tensorflow_serving.apis.predict_pb2 import PredictRequest
 from tritonclient.grpc.service_pb2 import ModelInferRequest
 
-from tests.unit.serving.coverage_guided import KINDS, ROUTES, TARGETS
-from tests.unit.serving.support import SHAPE, picture
-from tests.unit.serving.test_fuzz import EXAMPLES, FORMS, GOOD, PICTURES
+from tests.unit.serving.coverage_guided import KINDS, METHODS, ROUTES, TARGETS
+from tests.unit.serving.support import SHAPE, form, part, picture
+from tests.unit.serving.test_fuzz import EXAMPLES, GOOD, PICTURES
 
 RUNS = EXAMPLES * 500
 MEGABYTES = 1024
@@ -29,19 +29,18 @@ def http_seeds() -> list[bytes]:
         {"inputs": [head | {"parameters": {"binary_data_size": tensor.nbytes}}]}, separators=(",", ":")
     ).encode()
     assert len(small) < 256
-    form = b'--cut\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r\n\r\n%b\r\n--cut--\r\n'
+    json_type, octets, jpeg, form_type = KINDS
     rows = [
-        (0, 0, b"", GOOD),
-        (1, 0, b"", with_numbers),
-        (1, 1, small, tensor.tobytes()),
-        *((2, 2, b"", one) for one in PICTURES),
-        (2, 3, b"", form % picture()),
-        (3, 2, b"", picture()),
+        ("/v1/models/digits:predict", json_type, b"", GOOD),
+        ("/v2/models/digits/infer", json_type, b"", with_numbers),
+        ("/v2/models/digits/infer", octets, small, tensor.tobytes()),
+        *(("/classify", jpeg, b"", one) for one in PICTURES),
+        ("/classify", form_type, b"", form(part(picture()))),
+        ("/explain", jpeg, b"", picture()),
     ]
     return [
-        bytes((route + kind * len(ROUTES), len(head), *head)) + body
+        bytes((ROUTES.index(route) + KINDS.index(kind) * len(ROUTES), len(head), *head)) + body
         for route, kind, head, body in rows
-        if kind < len(KINDS)
     ]
 
 
@@ -54,21 +53,17 @@ def grpc_seeds() -> list[bytes]:
     typed.CopyFrom(raw)
     raw.raw_input_contents.append(tensor.tobytes())
     typed.inputs[0].contents.fp32_contents.extend(tensor.ravel().tolist())
-    seeds = [bytes([5]) + one.SerializeToString() for one in (raw, typed)]
     asked = PredictRequest()
     asked.model_spec.name = "digits"
     asked.inputs["pixels"].dtype = 1
     for size in tensor.shape:
         asked.inputs["pixels"].tensor_shape.dim.add(size=size)
     asked.inputs["pixels"].tensor_content = tensor.tobytes()
-    return [*seeds, *(bytes([method]) + asked.SerializeToString() for method in (6, 7))]
+    rows = [("ModelInfer", raw), ("ModelInfer", typed), ("Predict", asked), ("GetModelMetadata", asked)]
+    return [bytes([METHODS.index(method)]) + message.SerializeToString() for method, message in rows]
 
 
-def picture_seeds() -> list[bytes]:
-    return [picture(form, size=(20, 15)) for form in FORMS]
-
-
-SEEDS = {"http": http_seeds, "grpc": grpc_seeds, "picture": picture_seeds}
+SEEDS = {"http": http_seeds, "grpc": grpc_seeds, "picture": lambda: PICTURES}
 
 
 @pytest.mark.parametrize("target", list(TARGETS))

@@ -44,7 +44,7 @@ async def test_what_waits_is_answered_in_few_goes(monkeypatch: pytest.MonkeyPatc
     deliver = thread._deliver
     monkeypatch.setattr(thread, "_deliver", lambda results: (goes.append(len(results)), deliver(results)))
     # A machine may stop for longer than two milliseconds whenever it likes.
-    monkeypatch.setattr(thread, "TOGETHER_SECONDS", DEADLINE_SECONDS)
+    monkeypatch.setattr(thread, "TOGETHER_SECONDS", 20 * DEADLINE_SECONDS)
     engine = await started(predict)
     asked = ask(engine, 20)
     await asyncio.sleep(0)
@@ -75,6 +75,28 @@ async def test_an_answer_does_not_wait_for_a_network_that_takes_long() -> None:
     second.set()
     async with asyncio.timeout(DEADLINE_SECONDS):
         await two
+
+
+async def test_an_answer_does_not_wait_for_a_request_of_many_inputs() -> None:
+    large, many = threading.Event(), 1000
+
+    def predict(batch: Any) -> Any:
+        if len(batch) == many:
+            assert large.wait(DEADLINE_SECONDS)
+        else:
+            time.sleep(thread.TOGETHER_SECONDS / 8)  # the network's work
+        return answer(batch)
+
+    engine = await started(predict)
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        for _ in range(2):
+            (small,) = ask(engine, 1)
+            other = asyncio.create_task(engine.predict(np.repeat(ONE, many, axis=0), Caller()))
+            await small
+            assert not other.done()
+            large.set()
+            await other
+            large.clear()
 
 
 async def test_an_answer_waits_for_nobody_who_has_not_come() -> None:

@@ -246,44 +246,46 @@ def test_who_does_not_read_the_answers_is_cut_off(quick: Callable[..., InProcess
     until(lambda: server.metric("lepton_server_in_flight_requests") == 1, "the request to end")
 
 
-def test_more_connections_than_the_limit_end_those_idle_for_longest(
+@pytest.fixture
+def filled(
     quick: Callable[..., InProcess], monkeypatch: pytest.MonkeyPatch
-) -> None:
+) -> Iterator[tuple[InProcess, list[socket.socket]]]:
+    """A server that takes four connections, and four that are open; in the end there is room again."""
     server = quick()
     monkeypatch.setattr(HttpProtocol, "most_connections", 4)
     with contextlib.ExitStack() as stack:
-        held = [stack.enter_context(connected(server.port)) for _ in range(4)]
-        for connection in (*held, held[0]):
+        address = ("127.0.0.1", server.port)
+        held = [stack.enter_context(socket.create_connection(address, DEADLINE_SECONDS)) for _ in range(4)]
+        for connection in held:
             healthy(connection)
-        assert statuses(server.port, LAST) == [200]
-        for connection in held[1:3]:
-            assert connection.recv(1) == b""
-        for connection in (held[0], held[3]):
-            healthy(connection)
+        yield server, held
     until(server.ready, "room again")
+
+
+def test_more_connections_than_the_limit_end_those_idle_for_longest(
+    filled: tuple[InProcess, list[socket.socket]],
+) -> None:
+    server, held = filled
+    healthy(held[0])
+    assert statuses(server.port, LAST) == [200]
+    for connection in held[1:3]:
+        assert connection.recv(1) == b""
+    for connection in (held[0], held[3]):
+        healthy(connection)
 
 
 def test_more_connections_than_the_limit_are_refused_when_all_are_busy(
-    quick: Callable[..., InProcess], monkeypatch: pytest.MonkeyPatch
+    filled: tuple[InProcess, list[socket.socket]],
 ) -> None:
-    server = quick()
-    monkeypatch.setattr(HttpProtocol, "most_connections", 3)
-    with contextlib.ExitStack() as stack:
-        held = [stack.enter_context(connected(server.port)) for _ in range(3)]
-        for connection in held:
-            healthy(connection)
-            connection.sendall(PREDICT + LENGTH + b"\r\n" + BODY[:10])
-        until(lambda: all_busy(server, 3), "that the requests have begun")
-        found = dialogue(server.port)
-        assert found[0][0] == 503
-        assert "connections" in json.loads(found[0][1])["error"]
-        held[0].sendall(BODY[10:])
-        assert held[0].recv(65536).startswith(b"HTTP/1.1 200 ")
-    until(server.ready, "room again")
-
-
-def connected(port: int) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", port), timeout=DEADLINE_SECONDS)
+    server, held = filled
+    for connection in held:
+        connection.sendall(PREDICT + LENGTH + b"\r\n" + BODY[:10])
+    until(lambda: all_busy(server, len(held)), "that the requests have begun")
+    found = dialogue(server.port)
+    assert found[0][0] == 503
+    assert "connections" in json.loads(found[0][1])["error"]
+    held[0].sendall(BODY[10:])
+    assert held[0].recv(65536).startswith(b"HTTP/1.1 200 ")
 
 
 def healthy(connection: socket.socket) -> None:

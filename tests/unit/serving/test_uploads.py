@@ -10,6 +10,7 @@ import pytest
 
 from lepton_workloads.serve.bodies.uploads import MAX_FIELDS, MAX_FILES
 from tests.unit.serving.support import (
+    FORM,
     LABELS,
     SHAPE,
     TASK,
@@ -17,22 +18,13 @@ from tests.unit.serving.support import (
     FakeEngine,
     InProcess,
     Process,
+    form,
     litert,
+    part,
     picture,
     png_input,
     until,
 )
-
-FORM = "multipart/form-data; boundary=XyZ"
-
-
-def part(data: bytes, disposition: str = 'form-data; name="file"; filename="a.png"', more: str = "") -> bytes:
-    head = f"--XyZ\r\nContent-Disposition: {disposition}\r\n{more}\r\n".encode()
-    return head + data + b"\r\n"
-
-
-def form(*parts: bytes) -> bytes:
-    return b"".join(parts) + b"--XyZ--\r\n"
 
 
 def send(served: Any, body: bytes, content_type: str = FORM, path: str = "/classify") -> Answer:
